@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * export.h - a named logical device of fixed size on a drum: bytes -> pages -> slots.
+ *
+ * Unit:     offsets and lengths are bytes, of any alignment; only whole pages are fast, a part of a page is read,
+ *           changed and written. Requests lie inside the export (the caller has checked).
+ * Semantics: nothing is written in place: a write goes to new slots, and only when its data is on the device does the
+ *           page map point there, and only then are the old slots freed. A write that fails leaves each page as it was or
+ *           as it was to be. A page without a slot reads as zeroes; a page of zeroes takes no slot. A read returns the
+ *           bytes last acknowledged, or fails: every page is checked against its checksum.
+ * Locking:  any number of threads at once. Each request holds its page range (rangelock.h) while it runs; long trims and
+ *           zeroes take it in pieces of EXPORT_PIECE pages, so that they stall nobody.
+ * Memory:   none on the I/O path but the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
+ * Errors:   0 or -errno; towards a client -EIO and -ENOSPC. -EIO also for a page marked lost.
+ */
+#ifndef DRUM_EXPORT_H
+#define DRUM_EXPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct drum;
+struct export;
+
+enum { EXPORT_PIECE = 8192 }; /* pages, 32 MiB */
+
+struct export_config {
+  const char *name;
+  uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
+  bool checksum;
+};
+
+/* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
+ * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). */
+int export_create (struct drum *d, const struct export_config *config, struct export **e);
+
+/* All requests have ended. Its slots are not freed: the drum ends too. */
+void export_destroy (struct export *e);
+
+const char *export_name (const struct export *e);
+uint64_t export_size_bytes (const struct export *e);
+uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
+
+int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
+int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
+
+/* Give back the slots of whole pages in the range; parts of pages at its ends stay as they are. */
+int export_trim (struct export *e, uint64_t length, uint64_t offset);
+
+/* Make the range read as zeroes. fast: -EOPNOTSUPP, and nothing changed, if that needs a part of a page to be read. */
+int export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast);
+
+/* Ask for what the range needs to be in the page cache soon; only a hint. */
+int export_cache (struct export *e, uint64_t length, uint64_t offset);
+
+/* Say which parts of the range have data (others read as zeroes), in order, from offset on without gaps: add is called
+ * for at least one extent, and for no more than EXPORT_EXTENTS; it may end beyond or before the range. one: for exactly
+ * one. Stops and returns what add returned if that is not 0. */
+enum { EXPORT_EXTENTS = 4096 };
+int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
+                    int (*add) (void *opaque, uint64_t offset, uint64_t length, bool data),
+                    void *opaque);
+
+#endif

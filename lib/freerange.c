@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "freerange.h"
+
+#include <stddef.h>
+
+void
+freerange_init (struct freerange *fr, struct drum *d)
+{
+  fr->drum = d;
+  fr->nruns = 0;
+  fr->nmove = 0;
+}
+
+void
+freerange_add (struct freerange *fr, uint32_t slot, bool ends_move)
+{
+  struct slot_run *last = fr->nruns > 0 ? &fr->run[fr->nruns - 1] : NULL;
+
+  if (last && last->first + last->n == slot) {
+    last->n++;
+  } else if (last && last->first == slot + 1) { /* pages swapped out in descending order */
+    last->first--;
+    last->n++;
+  } else {
+    if (fr->nruns == DRUM_BATCH)
+      freerange_flush (fr);
+    fr->run[fr->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
+  }
+  fr->nmove += ends_move;
+}
+
+void
+freerange_flush (struct freerange *fr)
+{
+  if (fr->nruns > 0)
+    drum_free (fr->drum, fr->run, fr->nruns, fr->nmove);
+  fr->nruns = 0;
+  fr->nmove = 0;
+}

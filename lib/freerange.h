@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * freerange.h - slots to be freed, gathered into runs (FreeBSD swap_pager.c 2020, swp_pager_update_freerange).
+ *
+ * So a trim of a large range takes the drum's lock seldom and holds it shortly: at most DRUM_BATCH runs at a time.
+ * Memory:  the caller's stack, 2 KiB. Locking: none; takes the drum's.
+ */
+#ifndef DRUM_FREERANGE_H
+#define DRUM_FREERANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "drum.h"
+
+/* The fields are freerange.c's. */
+struct freerange {
+  struct drum *drum;
+  unsigned nruns;
+  uint32_t nmove;
+  struct slot_run run[DRUM_BATCH];
+};
+
+void freerange_init (struct freerange *fr, struct drum *d);
+
+/* A slot that no page map shows any more; ends_move: it is returned for one that was taken for a move. */
+void freerange_add (struct freerange *fr, uint32_t slot, bool ends_move);
+
+/* Free what is gathered; to be called at the end. */
+void freerange_flush (struct freerange *fr);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * log.h - where lib/ says what a person must know: one line a message, without newline, that names the thing and
+ * the way out. The program that uses lib/ sets the sink once, before anything else; without one, stderr.
+ */
+#ifndef DRUM_LOG_H
+#define DRUM_LOG_H
+
+#include <stdarg.h>
+#include <stdint.h>
+
+enum log_level {
+  LEVEL_ERROR,   /* what was asked for is not done */
+  LEVEL_WARNING, /* it is done, but someone should look */
+  LEVEL_NOTICE,  /* worth a line in the log of a healthy server */
+};
+
+void log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args));
+
+void log_error (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
+void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
+void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
+
+/* "1.5G": a size as swapon(8) prints it, in buf of at least 16 bytes; returns buf. */
+const char *format_bytes (uint64_t bytes, char buf[16]);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "pagemap.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "units.h"
+
+enum { LEAVES_PER_WORD = 64 };
+
+struct pagemap {
+  _Atomic uint64_t *entry; /* slot in the low half, checksum in the high one */
+  _Atomic uint64_t *leaf_set;
+  uint64_t npages;
+};
+
+static uint64_t
+entry_bytes (uint64_t npages)
+{
+  return npages * sizeof (uint64_t);
+}
+
+static uint64_t
+leaf_set_bytes (uint64_t npages)
+{
+  uint64_t nleaves = (npages + PAGEMAP_LEAF - 1) / PAGEMAP_LEAF;
+
+  return (nleaves + LEAVES_PER_WORD - 1) / LEAVES_PER_WORD * sizeof (uint64_t);
+}
+
+uint64_t
+pagemap_bytes (uint64_t npages)
+{
+  return entry_bytes (npages) + leaf_set_bytes (npages);
+}
+
+static void *
+map_sparse (uint64_t bytes)
+{
+  void *mem =
+    mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+  if (mem == MAP_FAILED)
+    return NULL;
+  madvise (mem, bytes,
+           MADV_NOHUGEPAGE); /* a huge page would be 2 MiB of map for one page of export */
+  return mem;
+}
+
+int
+pagemap_create (uint64_t npages, struct pagemap **pmp)
+{
+  struct pagemap *pm;
+
+  if (npages == 0)
+    return -EINVAL;
+  if (npages > SIZE_MAX / 2 / sizeof (uint64_t))
+    return -ENOMEM;
+  pm = calloc (1, sizeof *pm);
+  if (!pm)
+    return -ENOMEM;
+  pm->npages = npages;
+  pm->entry = map_sparse (entry_bytes (npages));
+  pm->leaf_set = map_sparse (leaf_set_bytes (npages));
+  if (!pm->entry || !pm->leaf_set) {
+    pagemap_destroy (pm);
+    return -ENOMEM;
+  }
+  *pmp = pm;
+  return 0;
+}
+
+void
+pagemap_destroy (struct pagemap *pm)
+{
+  if (pm->entry)
+    munmap ((void *) pm->entry, entry_bytes (pm->npages));
+  if (pm->leaf_set)
+    munmap ((void *) pm->leaf_set, leaf_set_bytes (pm->npages));
+  free (pm);
+}
+
+static bool
+leaf_is_set (const struct pagemap *pm, uint64_t leaf)
+{
+  uint64_t word =
+    atomic_load_explicit (&pm->leaf_set[leaf / LEAVES_PER_WORD], memory_order_acquire);
+
+  return word >> leaf % LEAVES_PER_WORD & 1;
+}
+
+struct pagemap_entry
+pagemap_get (const struct pagemap *pm, uint64_t page)
+{
+  uint64_t entry = 0;
+
+  if (leaf_is_set (pm, page / PAGEMAP_LEAF))
+    entry = atomic_load_explicit (&pm->entry[page], memory_order_acquire);
+  return (struct pagemap_entry){ .slot = (uint32_t) entry, .sum = (uint32_t) (entry >> 32) };
+}
+
+void
+pagemap_set (struct pagemap *pm, uint64_t page, struct pagemap_entry entry)
+{
+  uint64_t leaf = page / PAGEMAP_LEAF;
+
+  if (!leaf_is_set (pm, leaf)) {
+    if (entry.slot == SLOT_NONE)
+      return;
+    atomic_fetch_or_explicit (&pm->leaf_set[leaf / LEAVES_PER_WORD],
+                              UINT64_C (1) << leaf % LEAVES_PER_WORD, memory_order_acq_rel);
+  }
+  atomic_store_explicit (&pm->entry[page], (uint64_t) entry.sum << 32 | entry.slot,
+                         memory_order_release);
+}
+
+uint64_t
+pagemap_next (const struct pagemap *pm, uint64_t page, uint64_t end)
+{
+  while (page < end) {
+    uint64_t leaf = page / PAGEMAP_LEAF;
+    uint64_t word =
+      atomic_load_explicit (&pm->leaf_set[leaf / LEAVES_PER_WORD], memory_order_acquire);
+
+    word >>= leaf % LEAVES_PER_WORD;
+    if (word & 1)
+      return page;
+    leaf = word ? leaf + (uint64_t) __builtin_ctzll (word)
+                : (leaf / LEAVES_PER_WORD + 1) * LEAVES_PER_WORD;
+    page = leaf * PAGEMAP_LEAF;
+  }
+  return end;
+}

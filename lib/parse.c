@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "parse.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "log.h"
+#include "swapdev.h"
+
+int
+parse_size (const char *parameter, const char *text, uint64_t *bytes)
+{
+  static const char units[] = "bkmgtpe";
+  unsigned long long value;
+  unsigned shift = 0;
+  char *end;
+
+  errno = 0;
+  value = strtoull (text, &end, 10);
+  if (!isdigit ((unsigned char) *text))
+    goto bad;
+  if (*end) {
+    const char *unit = strchr (units, tolower ((unsigned char) *end));
+
+    if (end[1] || (!unit && *end != 's'))
+      goto bad;
+    shift = unit ? 10 * (unsigned) (unit - units) : 9;
+  }
+  if (errno == ERANGE || value > (uint64_t) INT64_MAX >> shift) {
+    log_error ("%s: %s is too large: 8E less one byte is the most that a size can be", parameter,
+               text);
+    return -EINVAL;
+  }
+  *bytes = (uint64_t) value << shift;
+  return 0;
+bad:
+  log_error ("%s: \"%s\" is not a size: write digits and one of K, M, G, T, as in 64M", parameter,
+             text);
+  return -EINVAL;
+}
+
+int
+parse_int (const char *parameter, const char *text, int min, int max, int *value)
+{
+  char *end;
+  long n;
+
+  errno = 0;
+  n = strtol (text, &end, 10);
+  if (end == text || *end || isspace ((unsigned char) *text) || errno || n < min || n > max) {
+    log_error ("%s: \"%s\" is not a number from %d to %d", parameter, text, min, max);
+    return -EINVAL;
+  }
+  *value = (int) n;
+  return 0;
+}
+
+int
+parse_bool (const char *parameter, const char *text, bool *value)
+{
+  static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
+
+  for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
+    if (strcasecmp (text, words[i]) == 0) {
+      *value = i % 2;
+      return 0;
+    }
+  log_error ("%s: \"%s\" is neither yes nor no", parameter, text);
+  return -EINVAL;
+}
+
+/* Cut the path off *rest, up to a comma that stands alone, and put single commas into it. */
+static char *
+cut_path (char **rest)
+{
+  char *from = *rest, *path = from, *to = from;
+
+  for (; *from; *to++ = *from++) {
+    if (*from != ',')
+      continue;
+    if (from[1] != ',')
+      break;
+    from++;
+  }
+  *rest = *from ? from + 1 : NULL;
+  *to = '\0';
+  return path;
+}
+
+static int
+parse_option (const char *device, const char *option, struct swapdev_spec *spec)
+{
+  if (strncmp (option, "prio=", 5) == 0)
+    return parse_int ("prio=", option + 5, PRIO_MIN, PRIO_MAX, &spec->prio);
+  if (strncmp (option, "size=", 5) == 0) {
+    int ret = parse_size ("size=", option + 5, &spec->create_bytes);
+
+    if (ret == 0 && spec->create_bytes == 0) {
+      log_error ("device %s: size=0: a device has a size", device);
+      return -EINVAL;
+    }
+    return ret;
+  }
+  log_error ("device %s: \"%s\" is neither prio=N nor size=SIZE; a comma in a path is written ,,",
+             device, option);
+  return -EINVAL;
+}
+
+int
+parse_device (const char *text, struct swapdev_spec *spec)
+{
+  struct swapdev_spec parsed = { .prio = PRIO_DEFAULT };
+  char *copy = strdup (text), *rest = copy, *option;
+  int ret = 0;
+
+  if (!copy)
+    return -ENOMEM;
+  parsed.path = cut_path (&rest);
+  if (!*parsed.path) {
+    log_error ("device=%s: the path is empty: write device=PATH[,prio=N][,size=SIZE]", text);
+    ret = -EINVAL;
+  }
+  while (ret == 0 && rest) {
+    option = strsep (&rest, ",");
+    ret = parse_option (parsed.path, option, &parsed);
+  }
+  if (ret < 0) {
+    free (copy);
+    return ret;
+  }
+  *spec = parsed; /* its path is copy */
+  return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * parse.h - what users write: sizes, switches and devices.
+ *
+ * Errors: 0 or -EINVAL and one line through log.h that names the parameter; outputs untouched on failure.
+ */
+#ifndef DRUM_PARSE_H
+#define DRUM_PARSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct swapdev_spec;
+
+/* "64K": digits and at most one of b k m g t p e (powers of 1024, either case) or s (sectors of 512), as nbdkit has it. */
+int parse_size (const char *parameter, const char *text, uint64_t *bytes);
+
+/* Decimal, in [min, max]. */
+int parse_int (const char *parameter, const char *text, int min, int max, int *value);
+
+/* yes/no, on/off, true/false, 1/0. */
+int parse_bool (const char *parameter, const char *text, bool *value);
+
+/* PATH[,prio=N][,size=SIZE], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
+int parse_device (const char *text, struct swapdev_spec *spec);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "prealloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum { WRITE_BYTES = 1 << 16 };
+
+static int
+write_zeroes (int fd, uint64_t at, uint64_t end)
+{
+  static const char zeroes[WRITE_BYTES];
+
+  while (at < end) {
+    size_t n = end - at < sizeof zeroes ? (size_t) (end - at) : sizeof zeroes;
+    ssize_t done = pwrite (fd, zeroes, n, (off_t) at);
+
+    if (done < 0 && errno == EINTR)
+      continue;
+    if (done <= 0)
+      return done < 0 ? -errno : -EIO;
+    at += (uint64_t) done;
+  }
+  return 0;
+}
+
+/* Write zeroes where the file has holes. */
+static int
+write_holes (int fd, uint64_t size_bytes)
+{
+  uint64_t at = 0;
+
+  while (at < size_bytes) {
+    off_t hole = lseek (fd, (off_t) at, SEEK_HOLE);
+    off_t data;
+    int ret;
+
+    if (hole == -1)
+      return -errno;
+    if ((uint64_t) hole >= size_bytes)
+      return 0;
+    data = lseek (fd, hole, SEEK_DATA);
+    if (data == -1 && errno != ENXIO)
+      return -errno;
+    at = data == -1 ? size_bytes : (uint64_t) data;
+    ret = write_zeroes (fd, (uint64_t) hole, at);
+    if (ret < 0)
+      return ret;
+  }
+  return 0;
+}
+
+static int
+allocate (int fd, uint64_t missing_bytes, uint64_t size_bytes)
+{
+  struct statvfs fs;
+  int ret;
+
+  /* Asked before, so that the usual failure leaves no half-filled file. */
+  if (fstatvfs (fd, &fs) == 0 && fs.f_bavail && missing_bytes / fs.f_frsize > fs.f_bavail)
+    return -ENOSPC;
+  do
+    ret = fallocate (fd, 0, 0, (off_t) size_bytes) == 0 ? 0 : -errno;
+  while (ret == -EINTR);
+  if (ret == -EOPNOTSUPP || ret == -ENOSYS)
+    ret = write_holes (fd, size_bytes);
+  return ret;
+}
+
+int
+prealloc_file (int fd, const char *path, uint64_t size_bytes)
+{
+  uint64_t missing_bytes;
+  char size_text[16];
+  struct stat st;
+  int ret = 0;
+
+  if (fstat (fd, &st) == -1)
+    ret = -errno;
+  else if ((uint64_t) st.st_size < size_bytes && ftruncate (fd, (off_t) size_bytes) == -1)
+    ret = -errno;
+  if (ret == 0 && (uint64_t) st.st_blocks * 512 < size_bytes) {
+    missing_bytes = size_bytes - (uint64_t) st.st_blocks * 512;
+    ret = allocate (fd, missing_bytes, size_bytes);
+  }
+  if (ret == -ENOSPC || ret == -EDQUOT || ret == -EFBIG)
+    log_error ("%s: there is no room for %s: %s: make room, or a smaller file", path,
+               format_bytes (size_bytes, size_text), strerror (-ret));
+  else if (ret < 0)
+    log_error ("%s: can't be allocated in full: %s", path, strerror (-ret));
+  return ret;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * prealloc.h - give a file all the space it needs, now.
+ *
+ * A swap server that finds its disk full while it writes has nobody left to tell (NetBSD panics on a hole).
+ * Locking: none; used at start and at add, may take long: where the file system has no fallocate, it writes.
+ */
+#ifndef DRUM_PREALLOC_H
+#define DRUM_PREALLOC_H
+
+#include <stdint.h>
+
+/* Make the file size_bytes long and fill its holes; what is written in it stays. 0 or -errno, and one line through
+ * log.h. On failure an existing file may have fewer holes than before, but the same contents. */
+int prealloc_file (int fd, const char *path, uint64_t size_bytes);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "service.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "drum.h"
+#include "export.h"
+#include "log.h"
+#include "swapdev.h"
+#include "units.h"
+
+/* Devices on their way into the drum. */
+struct opening {
+  unsigned n;
+  struct swapdev *swapdev[DRUM_MAX_DEVICES];
+};
+
+static void
+undo_opening (struct opening *opening)
+{
+  while (opening->n > 0)
+    swapdev_undo (opening->swapdev[--opening->n]);
+}
+
+/* Open all devices; nothing is changed yet. */
+static int
+open_devices (const struct service_config *config, struct opening *opening)
+{
+  uint32_t nslots[DRUM_MAX_DEVICES];
+  int ret;
+
+  for (unsigned i = 0; i < config->ndevices; i++) {
+    ret = swapdev_open (&config->devices[i], &opening->swapdev[i]);
+    if (ret < 0)
+      return ret;
+    opening->n++;
+    nslots[i] = swapdev_nslots (opening->swapdev[i]);
+  }
+  ret = drum_check_sizes (nslots, opening->n);
+  if (ret < 0)
+    log_error ("device=: the %u devices have more than %u slots of %u bytes (16T) together: take "
+               "fewer or smaller ones",
+               opening->n, SLOT_MAX, PAGE_BYTES);
+  return ret;
+}
+
+/* Who these devices are from this start on: the drum of the first one that belongs to one, and the next generation. */
+static void
+choose_identity (const struct opening *opening, struct swapdev_identity *identity)
+{
+  bool found = false;
+
+  identity->generation = 0;
+  uuid_generate (identity->drum);
+  for (unsigned i = 0; i < opening->n; i++) {
+    const struct swapdev_identity *had = swapdev_identity (opening->swapdev[i]);
+
+    if (!swapdev_is_labelled (opening->swapdev[i]))
+      continue;
+    if (!found)
+      uuid_copy (identity->drum, had->drum);
+    found = true;
+    if (had->generation > identity->generation)
+      identity->generation = had->generation;
+  }
+  identity->generation++;
+}
+
+/* Allocate and label all devices, and hand them over to the drum. */
+static int
+prepare_devices (struct opening *opening, struct drum *d)
+{
+  struct swapdev_identity identity;
+  int ret;
+
+  choose_identity (opening, &identity);
+  for (unsigned i = 0; i < opening->n; i++) {
+    uuid_copy (identity.device, swapdev_identity (opening->swapdev[i])->device);
+    ret = swapdev_prepare (opening->swapdev[i], &identity);
+    if (ret < 0)
+      return ret;
+  }
+  for (unsigned i = 0; i < opening->n; i++) {
+    ret = drum_add (d, opening->swapdev[i]);
+    if (ret < 0) {
+      log_error ("%s: can't be added: %s", swapdev_path (opening->swapdev[i]), strerror (-ret));
+      opening->n -= i; /* the first i are the drum's to undo */
+      memmove (opening->swapdev, opening->swapdev + i, opening->n * sizeof opening->swapdev[0]);
+      return ret;
+    }
+  }
+  opening->n = 0;
+  return 0;
+}
+
+static int
+create_export (const struct service_config *config, struct service *service)
+{
+  struct export_config export = { .name = "", .checksum = config->checksum };
+  struct drum_usage usage;
+  int ret;
+
+  drum_usage (service->drum, &usage);
+  export.size_bytes = config->size_bytes;
+  if (export.size_bytes == 0)
+    export.size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
+  if (export.size_bytes == 0) {
+    log_error ("device=: the drum has %" PRIu64
+               " slots, all of them kept back for rewrites: add a device or a larger one",
+               usage.nslots);
+    return -ENOSPC;
+  }
+  ret = export_create (service->drum, &export, &service->export);
+  if (ret < 0)
+    log_error ("size=: no memory for the page map of an export of %" PRIu64
+               " bytes: give a smaller size=",
+               export.size_bytes);
+  return ret;
+}
+
+int
+service_start (const struct service_config *config, struct service *service)
+{
+  struct service s = { .drum = NULL };
+  struct opening opening = { .n = 0 };
+  int ret;
+
+  if (config->ndevices > DRUM_MAX_DEVICES) {
+    log_error ("device=: %u are given, and a drum has at most %d", config->ndevices,
+               DRUM_MAX_DEVICES);
+    return -EMFILE;
+  }
+  ret = drum_create (config->stripe_bytes, &s.drum);
+  if (ret < 0) {
+    log_error ("stripe=: %" PRIu32 " is not a power of two from %d to %d", config->stripe_bytes,
+               STRIPE_MIN_BYTES, STRIPE_MAX_BYTES);
+    return ret;
+  }
+  ret = open_devices (config, &opening);
+  if (ret == 0)
+    ret = prepare_devices (&opening, s.drum);
+  if (ret == 0)
+    ret = create_export (config, &s);
+  if (ret < 0) {
+    undo_opening (&opening);
+    drum_undo (s.drum);
+    return ret;
+  }
+  *service = s;
+  return 0;
+}
+
+void
+service_stop (struct service *service)
+{
+  export_destroy (service->export);
+  drum_destroy (service->drum);
+}
+
+void
+service_undo (struct service *service)
+{
+  export_destroy (service->export);
+  drum_undo (service->drum);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * slotio.h - one request's transfers, gathered into as few system calls as its slots allow.
+ *
+ * Pieces (consecutive slots to or from consecutive memory) are gathered in any order; slotio_submit sorts them by slot
+ * and gives each run of consecutive slots to its device in one call. A guard slot ends every device, so a run never
+ * spans two.
+ * Memory:  the caller's stack, 4 KiB; nothing allocates.
+ * Locking: none; the caller holds the range lock of the pages concerned.
+ */
+#ifndef DRUM_SLOTIO_H
+#define DRUM_SLOTIO_H
+
+#include <stdint.h>
+
+#include "drum.h"
+
+enum slotio_kind { SLOTIO_READ, SLOTIO_WRITE, SLOTIO_READAHEAD };
+
+struct slotio_piece {
+  struct slot_run run;
+  void *data;
+};
+
+/* At most DRUM_BATCH slots. The fields are slotio.c's. */
+struct slotio {
+  struct drum *drum;
+  enum slotio_kind kind;
+  unsigned npieces;
+  struct slotio_piece piece[DRUM_BATCH];
+};
+
+void slotio_init (struct slotio *io, struct drum *d, enum slotio_kind kind);
+
+/* One page at data (NULL to read ahead) to or from slot. */
+void slotio_add (struct slotio *io, uint32_t slot, void *data);
+
+/* Do it all. 0, or the first error; then some of the pages have been transferred, and it is not known which. */
+int slotio_submit (struct slotio *io);
+
+#endif

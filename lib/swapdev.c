@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c.
+ */
+#include <config.h>
+
+#include "swapdev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blist.h"
+#include "claim.h"
+#include "label.h"
+#include "log.h"
+#include "prealloc.h"
+#include "units.h"
+
+enum {
+  RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES,
+  MAX_RETRIES = 8, /* of a transient error, without any progress in between */
+};
+
+struct swapdev {
+  char *path;
+  int prio;
+  int fd;
+  bool is_block;
+  bool created;     /* by us, at this start */
+  bool is_labelled; /* was ours before this start */
+  bool overwritten; /* label and bad slots are not as found: see saved */
+  uint32_t nslots;
+  uint32_t nbad; /* entries of bad that name a slot of this device, each once */
+  uint64_t size_bytes;
+  struct swapdev_identity identity;
+  struct badslots bad;
+  struct blist *blist;
+  unsigned char saved[RESERVED_BYTES]; /* what stood there, for swapdev_undo */
+};
+
+/* Read or write the label and the bad slots, which are no business of the I/O path. */
+static int
+transfer_reserved (struct swapdev *dev, void *pages, bool write)
+{
+  struct iovec iov = { .iov_base = pages, .iov_len = RESERVED_BYTES };
+
+  return write ? swapdev_write (dev, 0, &iov, 1) : swapdev_read (dev, 0, &iov, 1);
+}
+
+static int
+open_existing (struct swapdev *dev, const struct stat *st)
+{
+  const char *path = dev->path;
+  int flags = O_RDWR | O_CLOEXEC | O_NOCTTY;
+
+  if (!S_ISREG (st->st_mode) && !S_ISBLK (st->st_mode)) {
+    log_error ("%s: is %s, and a swap device is a regular file or a block device", path,
+               S_ISDIR (st->st_mode) ? "a directory" : "a special file");
+    return -EINVAL;
+  }
+  dev->is_block = S_ISBLK (st->st_mode);
+  if (dev->is_block)
+    flags |= O_EXCL; /* on Linux: -EBUSY if the kernel uses it, and ours alone from here on */
+  dev->fd = open (path, flags);
+  if (dev->fd >= 0)
+    return 0;
+  int err = errno;
+  if (err == EBUSY)
+    return claim_busy (path, st);
+  log_error ("%s: can't be opened for reading and writing: %s", path, strerror (err));
+  return -err;
+}
+
+/* Will a device of this size do? */
+static int
+check_size (const char *path, uint64_t size_bytes)
+{
+  char text[16];
+
+  if (size_bytes < SWAPDEV_MIN_SLOTS * PAGE_BYTES) {
+    log_error ("%s: is %" PRIu64
+               " bytes, and the smallest device is %u (label, bad slots and one page)",
+               path, size_bytes, SWAPDEV_MIN_SLOTS * PAGE_BYTES);
+    return -EINVAL;
+  }
+  if (size_bytes >> PAGE_SHIFT > SLOT_MAX) {
+    log_error ("%s: is %" PRIu64 " bytes (%s), and a drum has at most %u slots of %u bytes (16T)",
+               path, size_bytes, format_bytes (size_bytes, text), SLOT_MAX, PAGE_BYTES);
+    return -EFBIG;
+  }
+  return 0;
+}
+
+static int
+create_file (struct swapdev *dev, uint64_t create_bytes)
+{
+  const char *path = dev->path;
+  int ret;
+
+  if (create_bytes == 0) {
+    log_error ("%s: does not exist: add size=SIZE to its name to have it created", path);
+    return -ENOENT;
+  }
+  ret = check_size (path, create_bytes);
+  if (ret < 0)
+    return ret;
+  dev->fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (dev->fd >= 0) {
+    dev->created = true;
+    return 0;
+  }
+  int err = errno;
+  log_error ("%s: can't be created: %s", path, strerror (err));
+  return -err;
+}
+
+static int
+find_size (struct swapdev *dev, const struct stat *st, uint64_t create_bytes)
+{
+  char has[16], asked[16];
+
+  if (dev->created)
+    dev->size_bytes = create_bytes;
+  else if (!dev->is_block)
+    dev->size_bytes = (uint64_t) st->st_size;
+  else if (ioctl (dev->fd, BLKGETSIZE64, &dev->size_bytes) == -1) {
+    int err = errno;
+    log_error ("%s: its size can't be found (BLKGETSIZE64): %s", dev->path, strerror (err));
+    return -err;
+  }
+  if (create_bytes && create_bytes != dev->size_bytes) {
+    log_error ("%s: exists with %" PRIu64
+               " bytes (%s), not the %s of size=: leave size= out to take it as it is",
+               dev->path, dev->size_bytes, format_bytes (dev->size_bytes, has),
+               format_bytes (create_bytes, asked));
+    return -EINVAL;
+  }
+  dev->nslots = (uint32_t) (dev->size_bytes >> PAGE_SHIFT);
+  return check_size (dev->path, dev->size_bytes);
+}
+
+/* Read the label and the table of bad slots, if they are ours, and keep what was there. */
+static int
+find_identity (struct swapdev *dev)
+{
+  struct label label;
+  int ret;
+
+  uuid_generate (dev->identity.device);
+  if (dev->created)
+    return 0;
+  ret = transfer_reserved (dev, dev->saved, false);
+  if (ret < 0) {
+    log_error ("%s: its first pages can't be read: %s", dev->path, strerror (-ret));
+    return ret;
+  }
+  ret = label_decode (dev->saved, &label);
+  if (ret == -ENOENT)
+    return 0;
+  if (ret < 0) {
+    log_error ("%s: has a label of another version of Drum: use that one, or overwrite its first "
+               "two pages with "
+               "zeroes",
+               dev->path);
+    return ret;
+  }
+  dev->is_labelled = true;
+  dev->identity = label.identity;
+  if (badslots_decode (dev->saved + PAGE_BYTES, &dev->bad) < 0)
+    log_warning ("%s: its table of bad slots is damaged: starting with an empty one", dev->path);
+  return 0;
+}
+
+static int
+open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
+{
+  struct stat st;
+  int ret;
+
+  if (stat (dev->path, &st) == 0)
+    ret = open_existing (dev, &st);
+  else if (errno == ENOENT)
+    ret = create_file (dev, spec->create_bytes);
+  else {
+    ret = -errno;
+    log_error ("%s: %s", dev->path, strerror (-ret));
+  }
+  if (ret < 0)
+    return ret;
+  if (fstat (dev->fd, &st) == -1) {
+    ret = -errno;
+    log_error ("%s: %s", dev->path, strerror (-ret));
+    return ret;
+  }
+  if ((ret = claim_lock (dev->fd, dev->path, &st)) < 0 ||
+      (ret = find_size (dev, &st, spec->create_bytes)) < 0 || (ret = find_identity (dev)) < 0)
+    return ret;
+  if (!dev->created && !dev->is_labelled && !spec->force)
+    ret = claim_check_foreign (dev->fd, dev->path, &st, dev->size_bytes);
+  if (ret == 0 && S_ISREG (st.st_mode) && (st.st_mode & 0077))
+    log_warning ("%s: insecure permissions %04o, 0600 suggested: others can read what is swapped",
+                 dev->path, st.st_mode & 07777);
+  return ret;
+}
+
+int
+swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
+{
+  struct swapdev *dev = calloc (1, sizeof *dev);
+  int ret;
+
+  if (!dev)
+    return -ENOMEM;
+  dev->fd = -1;
+  dev->prio = spec->prio;
+  dev->path = strdup (spec->path);
+  ret = dev->path ? open_and_check (dev, spec) : -ENOMEM;
+  if (ret < 0) {
+    swapdev_undo (dev);
+    return ret;
+  }
+  *devp = dev;
+  return 0;
+}
+
+/* Everything is free but what is reserved or bad. */
+static int
+make_blist (struct swapdev *dev)
+{
+  void *mem = mmap (NULL, blist_bytes (dev->nslots), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint32_t was_free;
+
+  if (mem == MAP_FAILED)
+    return -errno;
+  dev->blist = blist_create (mem, dev->nslots);
+  blist_free (dev->blist, SWAPDEV_NRESERVED, dev->nslots - SWAPDEV_NRESERVED);
+  for (uint32_t i = 0; i < dev->bad.n; i++)
+    if (blist_fill (dev->blist, dev->bad.slot[i], 1, &was_free) == 0)
+      dev->nbad += was_free;
+  return 0;
+}
+
+int
+swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
+{
+  struct label label = { .identity = *identity, .size_bytes = dev->size_bytes };
+  unsigned char pages[RESERVED_BYTES];
+  int ret;
+
+  if (!dev->is_block && (ret = prealloc_file (dev->fd, dev->path, dev->size_bytes)) < 0)
+    return ret;
+  ret = make_blist (dev);
+  if (ret < 0) {
+    log_error ("%s: no memory for the map of its free slots: %s", dev->path, strerror (-ret));
+    return ret;
+  }
+  dev->identity = *identity;
+  label_encode (&label, pages);
+  badslots_encode (&dev->bad, pages + PAGE_BYTES);
+  dev->overwritten = true;
+  ret = transfer_reserved (dev, pages, true);
+  if (ret == 0 && fdatasync (dev->fd) == -1)
+    ret = -errno;
+  if (ret < 0)
+    log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
+  return ret;
+}
+
+void
+swapdev_close (struct swapdev *dev)
+{
+  if (dev->blist)
+    munmap (dev->blist, blist_bytes (dev->nslots));
+  if (dev->fd >= 0)
+    close (dev->fd); /* gives the lock back too */
+  free (dev->path);
+  free (dev);
+}
+
+void
+swapdev_undo (struct swapdev *dev)
+{
+  if (dev->created)
+    unlink (dev->path);
+  else if (dev->overwritten)
+    transfer_reserved (dev, dev->saved, true);
+  swapdev_close (dev);
+}
+
+const char *
+swapdev_path (const struct swapdev *dev)
+{
+  return dev->path;
+}
+
+int
+swapdev_prio (const struct swapdev *dev)
+{
+  return dev->prio;
+}
+
+bool
+swapdev_is_block (const struct swapdev *dev)
+{
+  return dev->is_block;
+}
+
+uint32_t
+swapdev_nslots (const struct swapdev *dev)
+{
+  return dev->nslots;
+}
+
+uint32_t
+swapdev_nusable (const struct swapdev *dev)
+{
+  return dev->nslots - SWAPDEV_NRESERVED - dev->nbad;
+}
+
+const struct swapdev_identity *
+swapdev_identity (const struct swapdev *dev)
+{
+  return &dev->identity;
+}
+
+bool
+swapdev_is_labelled (const struct swapdev *dev)
+{
+  return dev->is_labelled;
+}
+
+struct blist *
+swapdev_blist (struct swapdev *dev)
+{
+  return dev->blist;
+}
+
+/* Pass over what is done already. */
+static void
+advance (struct iovec **iov, unsigned *niov, size_t done)
+{
+  while (*niov && done >= (*iov)->iov_len) {
+    done -= (*iov)->iov_len;
+    (*iov)++;
+    (*niov)--;
+  }
+  if (done) {
+    (*iov)->iov_base = (char *) (*iov)->iov_base + done;
+    (*iov)->iov_len -= done;
+  }
+}
+
+static bool
+is_transient (int err)
+{
+  return err == EINTR || err == EAGAIN || err == ENOMEM;
+}
+
+static int
+transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, bool write)
+{
+  off_t at = (off_t) slot << PAGE_SHIFT;
+  unsigned nretries = 0;
+
+  while (niov) {
+    ssize_t done =
+      write ? pwritev (dev->fd, iov, (int) niov, at) : preadv (dev->fd, iov, (int) niov, at);
+
+    if (done > 0) {
+      at += done;
+      advance (&iov, &niov, (size_t) done);
+      nretries = 0;
+    } else if (done == 0)
+      return -EIO; /* the file was cut, or the device is gone */
+    else if (!is_transient (errno) || ++nretries > MAX_RETRIES)
+      return errno == EDQUOT ? -ENOSPC : -errno;
+  }
+  return 0;
+}
+
+int
+swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
+{
+  return transfer (dev, slot, iov, niov, false);
+}
+
+int
+swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
+{
+  return transfer (dev, slot, iov, niov, true);
+}
+
+void
+swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n)
+{
+  posix_fadvise (dev->fd, (off_t) slot << PAGE_SHIFT, (off_t) n << PAGE_SHIFT, POSIX_FADV_WILLNEED);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * swapdev.h - one backing file or block device: its blist and its I/O.
+ *
+ * Unit:    slots are numbered from 0 in the device here; the drum adds the first slot of the device's range. The first
+ *          two are the label and the table of bad slots, and never allocated.
+ * Range:   3 to 2^32-2 slots; a rest of less than a page at the end is not used.
+ * Locking: none for I/O, which may run from any number of threads at once; the blist is the drum's to lock.
+ * Errors:  0 or -errno. What goes wrong at start or at add is also said in one line through log.h, here and nowhere
+ *          else, since only here are both names, numbers and the way out known.
+ *
+ * A start has two steps, so that one that fails leaves everything as it was: swapdev_open for all devices, which checks
+ * and changes nothing (but creates the files that size= asks for), then swapdev_prepare for all, which allocates and
+ * writes labels; swapdev_undo takes both back.
+ */
+#ifndef DRUM_SWAPDEV_H
+#define DRUM_SWAPDEV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <uuid/uuid.h>
+
+struct blist;
+struct swapdev;
+
+enum {
+  SWAPDEV_NRESERVED = 2, /* slots at the start: label, bad slots */
+  SWAPDEV_MIN_SLOTS = 3, /* those and one page */
+};
+
+enum { PRIO_DEFAULT = -1, PRIO_MIN = -1, PRIO_MAX = 32767 };
+
+/* What the user asks for. */
+struct swapdev_spec {
+  const char *path;      /* absolute */
+  int prio;              /* PRIO_MIN to PRIO_MAX, higher is used first */
+  uint64_t create_bytes; /* create a regular file of this size; 0: it must exist */
+  bool force;            /* take a device that may carry someone's data */
+};
+
+/* What the label says. A device without one has generation 0 and a UUID of its own, made at open. */
+struct swapdev_identity {
+  uuid_t drum;
+  uuid_t device;
+  uint64_t generation; /* raised at every start */
+};
+
+/* Open and lock the device, find its size and check that it may be taken.
+ * -EBUSY if this or another server has it, or the kernel does; -EEXIST if it may be someone's data; -EINVAL for what
+ * can't be a swap device; and what open(2) says. */
+int swapdev_open (const struct swapdev_spec *spec, struct swapdev **dev);
+
+/* Allocate what is not, write label and bad slots, and make the blist, with all usable slots free. */
+int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity);
+
+/* Close the device; it stays as it is. */
+void swapdev_close (struct swapdev *dev);
+
+/* The start failed: remove the file if swapdev_open created it, put back what swapdev_prepare overwrote, close. */
+void swapdev_undo (struct swapdev *dev);
+
+const char *swapdev_path (const struct swapdev *dev);
+int swapdev_prio (const struct swapdev *dev);
+bool swapdev_is_block (const struct swapdev *dev);
+uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones */
+uint32_t
+swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */
+const struct swapdev_identity *swapdev_identity (const struct swapdev *dev);
+bool
+swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */
+struct blist *swapdev_blist (struct swapdev *dev);
+
+/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails. Short transfers go on,
+ * transient errors are tried again a bounded number of times, a count of 0 is -EIO. Uses up iov. */
+int swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
+int swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
+
+/* Ask the kernel to have n slots in its page cache soon; only a hint. */
+void swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "config-keys.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "lib/drum.h"
+#include "lib/log.h"
+#include "lib/parse.h"
+#include "lib/service.h"
+#include "lib/swapdev.h"
+#include "lib/units.h"
+
+static struct swapdev_spec *devices;
+static bool force;
+static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true };
+
+/* nbdkit changes to / when it goes into the background. */
+static int
+make_absolute (struct swapdev_spec *spec)
+{
+  char *path = nbdkit_absolute_path (spec->path);
+
+  if (!path)
+    return -EINVAL;
+  free ((char *) spec->path);
+  spec->path = path;
+  return 0;
+}
+
+static int
+add_device (const char *value)
+{
+  struct swapdev_spec *more = realloc (devices, (config.ndevices + 1) * sizeof *devices);
+  int ret;
+
+  if (!more)
+    return -ENOMEM;
+  devices = more;
+  ret = parse_device (value, &devices[config.ndevices]);
+  if (ret < 0)
+    return ret;
+  return make_absolute (&devices[config.ndevices++]);
+}
+
+static int
+set_size (const char *value)
+{
+  uint64_t bytes;
+  int ret = parse_size ("size=", value, &bytes);
+
+  if (ret < 0)
+    return ret;
+  if (bytes == 0 || bytes % PAGE_BYTES) {
+    log_error ("size=: %s is not a multiple of %u bytes, or none at all", value, PAGE_BYTES);
+    return -EINVAL;
+  }
+  config.size_bytes = bytes;
+  return 0;
+}
+
+static int
+set_stripe (const char *value)
+{
+  uint64_t bytes;
+  int ret = parse_size ("stripe=", value, &bytes);
+
+  if (ret < 0)
+    return ret;
+  if (bytes < STRIPE_MIN_BYTES || bytes > STRIPE_MAX_BYTES || (bytes & (bytes - 1))) {
+    log_error ("stripe=: %s is not a power of two from 4K to 4M", value);
+    return -EINVAL;
+  }
+  config.stripe_bytes = (uint32_t) bytes;
+  return 0;
+}
+
+int
+config_key (const char *key, const char *value)
+{
+  if (strcmp (key, "device") == 0)
+    return add_device (value);
+  if (strcmp (key, "size") == 0)
+    return set_size (value);
+  if (strcmp (key, "stripe") == 0)
+    return set_stripe (value);
+  if (strcmp (key, "force") == 0)
+    return parse_bool ("force=", value, &force);
+  if (strcmp (key, "checksum") == 0)
+    return parse_bool ("checksum=", value, &config.checksum);
+  log_error ("%s=: unknown parameter: nbdkit drum --help lists those that there are", key);
+  return -EINVAL;
+}
+
+int
+config_complete (void)
+{
+  if (config.ndevices == 0) {
+    log_error ("device=: no device is given: name at least one file or block device");
+    return -EINVAL;
+  }
+  for (unsigned i = 0; i < config.ndevices; i++)
+    devices[i].force = force;
+  config.devices = devices;
+  return 0;
+}
+
+const struct service_config *
+config_get (void)
+{
+  return &config;
+}
+
+void
+config_free (void)
+{
+  for (unsigned i = 0; i < config.ndevices; i++)
+    free ((char *) devices[i].path);
+  free (devices);
+  devices = NULL;
+  config.ndevices = 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * config-keys.h - the parameters of the plugin, as nbdkit hands them over, one by one.
+ *
+ * Locking: none; one thread, before the server starts. Errors: 0 or -errno, said through lib/log.h.
+ */
+#ifndef DRUM_CONFIG_KEYS_H
+#define DRUM_CONFIG_KEYS_H
+
+struct service_config;
+
+int config_key (const char *key, const char *value);
+
+/* All are there. */
+int config_complete (void);
+
+const struct service_config *config_get (void);
+void config_free (void);
+
+#define CONFIG_HELP                                                                                \
+  "[device=]PATH[,prio=N][,size=SIZE] (required, any number)\n"                                    \
+  "                  Backing file or block device; a comma in PATH is written ,,.\n"               \
+  "                  prio=N (-1 to 32767, default -1): higher is used first, equals take turns.\n" \
+  "                  size=SIZE: create a regular file of that size, allocated in full.\n"          \
+  "size=SIZE         Size of the export (default: all usable slots less those kept back).\n"       \
+  "stripe=SIZE       How much goes to one device before the next of equal priority (default "      \
+  "64K).\n"                                                                                        \
+  "force=yes         Take devices that carry a signature, or files that are not empty.\n"          \
+  "checksum=no       Do not keep and check a checksum of every page (default yes)."
+
+#endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * plugin.c - nbdkit's callbacks. Each is one call into lib/ and one mapping of -errno; nothing is decided here.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "config-keys.h"
+#include "lib/export.h"
+#include "lib/log.h"
+#include "lib/service.h"
+#include "lib/units.h"
+#include "usage.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+enum { MAX_BLOCK_BYTES = 32 << 20 };
+
+static struct service service;
+static bool started; /* service is there */
+static bool serving; /* and the server came up: what the start did to files stays */
+
+static void
+to_nbdkit (enum log_level level, const char *fmt, va_list args)
+{
+  static const char *const prefix[] = { "drum: ", "drum: warning: ", "drum: " };
+  char line[512];
+
+  vsnprintf (line, sizeof line, fmt, args);
+  nbdkit_error ("%s%s", prefix[level], line);
+}
+
+static void
+drum_load (void)
+{
+  log_set_sink (to_nbdkit);
+}
+
+static int
+drum_config (const char *key, const char *value)
+{
+  return config_key (key, value) < 0 ? -1 : 0;
+}
+
+static int
+drum_config_complete (void)
+{
+  return config_complete () < 0 ? -1 : 0;
+}
+
+/* nbdkit goes into the background now: it has all that it needs to serve. */
+static void
+before_fork (void)
+{
+  serving = true;
+}
+
+static int
+drum_get_ready (void)
+{
+  if (service_start (config_get (), &service) < 0)
+    return -1;
+  started = true;
+  if (pthread_atfork (before_fork, NULL, NULL) != 0) {
+    nbdkit_error ("drum: out of memory");
+    return -1;
+  }
+  return 0;
+}
+
+static int
+drum_after_fork (void)
+{
+  serving = true;
+  return 0;
+}
+
+static void
+drum_unload (void)
+{
+  if (started && serving)
+    service_stop (&service);
+  else if (started)
+    service_undo (&service);
+  started = false;
+  config_free ();
+}
+
+/* nbdkit exits without .unload when it can't bind its socket, say. */
+static void __attribute__ ((destructor)) undo_failed_start (void)
+{
+  if (started && !serving)
+    service_undo (&service);
+  started = false;
+}
+
+static void
+drum_dump_plugin (void)
+{
+  printf ("drum_version=%s\n", PACKAGE_VERSION);
+  printf ("drum_page_bytes=%u\n", PAGE_BYTES);
+  printf ("drum_max_slots=%u\n", SLOT_MAX);
+#ifdef DRUM_DEBUG
+  printf ("drum_debug=yes\n");
+#endif
+}
+
+static int
+drum_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+  return nbdkit_add_export (exports, export_name (service.export), NULL);
+}
+
+static const char *
+drum_default_export (int readonly, int is_tls)
+{
+  return export_name (service.export);
+}
+
+static void *
+drum_open (int readonly)
+{
+  const char *name = nbdkit_export_name ();
+
+  if (!name || strcmp (name, export_name (service.export)) != 0) {
+    nbdkit_error ("drum: there is no export \"%s\": the only one is \"%s\"", name ? name : "?",
+                  export_name (service.export));
+    return NULL;
+  }
+  usage_connection (1);
+  return service.export;
+}
+
+static void
+drum_close (void *handle)
+{
+  if (usage_connection (-1) == 0)
+    usage_show (service.drum, true);
+}
+
+static const char *
+drum_export_description (void *handle)
+{
+  return "one swap device on several files and block devices (" PACKAGE_STRING ")";
+}
+
+static int64_t
+drum_get_size (void *handle)
+{
+  return (int64_t) export_size_bytes (handle);
+}
+
+static int
+drum_block_size (void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+  *minimum = 1;
+  *preferred = PAGE_BYTES;
+  *maximum = MAX_BLOCK_BYTES;
+  return 0;
+}
+
+static int
+yes (void *handle)
+{
+  return 1;
+}
+
+static int
+no (void *handle)
+{
+  return 0;
+}
+
+static int
+fua_native (void *handle)
+{
+  return NBDKIT_FUA_NATIVE;
+}
+
+static int
+cache_native (void *handle)
+{
+  return NBDKIT_CACHE_NATIVE;
+}
+
+/* What a client may see: no room, can't be done fast, or an I/O error. */
+static int
+result (int ret)
+{
+  if (ret < 0)
+    nbdkit_set_error (ret == -ENOSPC || ret == -EOPNOTSUPP ? -ret : EIO);
+  return ret < 0 ? -1 : 0;
+}
+
+/* The same after a change, which shows in the usage. */
+static int
+changed (int ret)
+{
+  usage_show (service.drum, false);
+  return result (ret);
+}
+
+static int
+drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return result (export_read (handle, buf, count, offset));
+}
+
+/* NBDKIT_FLAG_FUA, here and below: without state= the contents live as long as the server, and a write that is done is
+ * as durable as it can be. */
+static int
+drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return changed (export_write (handle, buf, count, offset));
+}
+
+static int
+drum_flush (void *handle, uint32_t flags)
+{
+  return 0;
+}
+
+static int
+drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return changed (export_trim (handle, count, offset));
+}
+
+/* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
+ * slots whatever they came from. */
+static int
+drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return changed (export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
+}
+
+static int
+drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return result (export_cache (handle, count, offset));
+}
+
+static int
+add_extent (void *opaque, uint64_t offset, uint64_t length, bool data)
+{
+  return nbdkit_add_extent (opaque, offset, length,
+                            data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO) == -1
+           ? -EIO
+           : 0;
+}
+
+static int
+drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+              struct nbdkit_extents *extents)
+{
+  return result (
+    export_extents (handle, count, offset, flags & NBDKIT_FLAG_REQ_ONE, add_extent, extents));
+}
+
+/* clang-format off */
+static struct nbdkit_plugin plugin = {
+  .name               = "drum",
+  .longname           = "nbdkit drum plugin",
+  .version            = PACKAGE_VERSION,
+  .description        = "one swap device on several prioritised files and block devices",
+  .load               = drum_load,
+  .unload             = drum_unload,
+  .config             = drum_config,
+  .config_complete    = drum_config_complete,
+  .config_help        = CONFIG_HELP,
+  .magic_config_key   = "device",
+  .dump_plugin        = drum_dump_plugin,
+  .get_ready          = drum_get_ready,
+  .after_fork         = drum_after_fork,
+  .list_exports       = drum_list_exports,
+  .default_export     = drum_default_export,
+  .open               = drum_open,
+  .close              = drum_close,
+  .export_description = drum_export_description,
+  .get_size           = drum_get_size,
+  .block_size         = drum_block_size,
+  .can_write          = yes,
+  .can_flush          = yes,
+  .is_rotational      = no,
+  .can_trim           = yes,
+  .can_zero           = yes,
+  .can_fast_zero      = yes,
+  .can_extents        = yes,
+  .can_fua            = fua_native,
+  .can_cache          = cache_native,
+  .can_multi_conn     = yes, /* a flush covers all connections: it has nothing to do on any */
+  .pread              = drum_pread,
+  .pwrite             = drum_pwrite,
+  .flush              = drum_flush,
+  .trim               = drum_trim,
+  .zero               = drum_zero,
+  .cache              = drum_cache,
+  .extents            = drum_extents,
+  .errno_is_preserved = 1,
+};
+/* clang-format on */
+
+NBDKIT_REGISTER_PLUGIN (plugin)
