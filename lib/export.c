@@ -506,15 +506,18 @@ export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
                 int (*add) (void *opaque, uint64_t offset, uint64_t length, bool data),
                 void *opaque)
 {
-  uint64_t page = offset >> PAGE_SHIFT, end = (offset + length + PAGE_BYTES - 1) >> PAGE_SHIFT;
+  uint64_t end = offset + length, end_page = (end + PAGE_BYTES - 1) >> PAGE_SHIFT;
   int ret = 0;
 
-  for (unsigned n = 0; page < end && ret == 0 && n < (one ? 1 : EXPORT_EXTENTS); n++) {
+  for (unsigned n = 0; offset < end && ret == 0 && n < (one ? 1 : EXPORT_EXTENTS); n++) {
+    uint64_t page = offset >> PAGE_SHIFT;
     bool data = !is_hole (e, page);
-    uint64_t stop = extent_end (e, page + 1, end, data);
+    uint64_t stop = extent_end (e, page + 1, end_page, data) << PAGE_SHIFT;
 
-    ret = add (opaque, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT, data);
-    page = stop;
+    if (stop > end)
+      stop = end;
+    ret = add (opaque, offset, stop - offset, data);
+    offset = stop;
   }
   return ret;
 }

@@ -53,9 +53,9 @@ int export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast);
 /* Ask for what the range needs to be in the page cache soon; only a hint. */
 int export_cache (struct export *e, uint64_t length, uint64_t offset);
 
-/* Say which parts of the range have data (others read as zeroes), in order, from offset on without gaps: add is called
- * for at least one extent, and for no more than EXPORT_EXTENTS; it may end beyond or before the range. one: for exactly
- * one. Stops and returns what add returned if that is not 0. */
+/* Say which parts of the range have data (others read as zeroes): add is called for one extent after the other, without
+ * gaps, from offset on and not beyond the range (nbdkit 1.32 asserts that), at most EXPORT_EXTENTS times and at least
+ * once; one: just once. Stops and returns what add returned if that is not 0. */
 enum { EXPORT_EXTENTS = 4096 };
 int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
                     int (*add) (void *opaque, uint64_t offset, uint64_t length, bool data),

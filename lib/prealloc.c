@@ -59,13 +59,14 @@ write_holes (int fd, uint64_t size_bytes)
 }
 
 static int
-allocate (int fd, uint64_t missing_bytes, uint64_t size_bytes)
+allocate (int fd, uint64_t has_bytes, uint64_t size_bytes)
 {
+  uint64_t missing_bytes = size_bytes > has_bytes ? size_bytes - has_bytes : 0;
   struct statvfs fs;
   int ret;
 
   /* Asked before, so that the usual failure leaves no half-filled file. */
-  if (fstatvfs (fd, &fs) == 0 && fs.f_bavail && missing_bytes / fs.f_frsize > fs.f_bavail)
+  if (fstatvfs (fd, &fs) == 0 && fs.f_frsize && missing_bytes / fs.f_frsize > fs.f_bavail)
     return -ENOSPC;
   do
     ret = fallocate (fd, 0, 0, (off_t) size_bytes) == 0 ? 0 : -errno;
@@ -78,7 +79,6 @@ allocate (int fd, uint64_t missing_bytes, uint64_t size_bytes)
 int
 prealloc_file (int fd, const char *path, uint64_t size_bytes)
 {
-  uint64_t missing_bytes;
   char size_text[16];
   struct stat st;
   int ret = 0;
@@ -87,10 +87,8 @@ prealloc_file (int fd, const char *path, uint64_t size_bytes)
     ret = -errno;
   else if ((uint64_t) st.st_size < size_bytes && ftruncate (fd, (off_t) size_bytes) == -1)
     ret = -errno;
-  if (ret == 0 && (uint64_t) st.st_blocks * 512 < size_bytes) {
-    missing_bytes = size_bytes - (uint64_t) st.st_blocks * 512;
-    ret = allocate (fd, missing_bytes, size_bytes);
-  }
+  else /* also if it seems to have all: st_blocks counts the file system's own blocks too */
+    ret = allocate (fd, (uint64_t) st.st_blocks * 512, size_bytes);
   if (ret == -ENOSPC || ret == -EDQUOT || ret == -EFBIG)
     log_error ("%s: there is no room for %s: %s: make room, or a smaller file", path,
                format_bytes (size_bytes, size_text), strerror (-ret));

@@ -105,15 +105,16 @@ create_export (const struct service_config *config, struct service *service)
   int ret;
 
   drum_usage (service->drum, &usage);
-  export.size_bytes = config->size_bytes;
-  if (export.size_bytes == 0)
-    export.size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
-  if (export.size_bytes == 0) {
+  if (usage.nslots <= usage.nkept) {
     log_error ("device=: the drum has %" PRIu64
-               " slots, all of them kept back for rewrites: add a device or a larger one",
+               " usable slots, and needs one more to keep back for rewrites: "
+               "give one more device, or a larger one",
                usage.nslots);
     return -ENOSPC;
   }
+  export.size_bytes = config->size_bytes;
+  if (export.size_bytes == 0)
+    export.size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
   ret = export_create (service->drum, &export, &service->export);
   if (ret < 0)
     log_error ("size=: no memory for the page map of an export of %" PRIu64

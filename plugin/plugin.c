@@ -5,6 +5,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static void
 to_nbdkit (enum log_level level, const char *fmt, va_list args)
 {
   static const char *const prefix[] = { "drum: ", "drum: warning: ", "drum: " };
-  char line[512];
+  char line[PATH_MAX + 512];
 
   vsnprintf (line, sizeof line, fmt, args);
   nbdkit_error ("%s%s", prefix[level], line);
