@@ -5,7 +5,11 @@
 
 #include <string.h>
 
+#ifdef HAVE_XXH_X86DISPATCH_H
+#include <xxh_x86dispatch.h>
+#else
 #include <xxhash.h>
+#endif
 
 #include "units.h"
 

@@ -59,27 +59,39 @@ write_holes (int fd, uint64_t size_bytes)
 }
 
 static int
-allocate (int fd, uint64_t has_bytes, uint64_t size_bytes)
+complain (const char *path, uint64_t size_bytes, int ret)
 {
-  uint64_t missing_bytes = size_bytes > has_bytes ? size_bytes - has_bytes : 0;
-  struct statvfs fs;
-  int ret;
+  char size_text[16];
 
-  /* Asked before, so that the usual failure leaves no half-filled file. */
-  if (fstatvfs (fd, &fs) == 0 && fs.f_frsize && missing_bytes / fs.f_frsize > fs.f_bavail)
-    return -ENOSPC;
-  do
-    ret = fallocate (fd, 0, 0, (off_t) size_bytes) == 0 ? 0 : -errno;
-  while (ret == -EINTR);
-  if (ret == -EOPNOTSUPP || ret == -ENOSYS)
-    ret = write_holes (fd, size_bytes);
+  if (ret == -ENOSPC || ret == -EDQUOT || ret == -EFBIG)
+    log_error ("%s: there is no room for %s: %s: make room, or a smaller file", path,
+               format_bytes (size_bytes, size_text), strerror (-ret));
+  else if (ret < 0)
+    log_error ("%s: can't be allocated in full: %s", path, strerror (-ret));
   return ret;
+}
+
+int
+prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
+                uint64_t *missing_bytes)
+{
+  uint64_t has_bytes, missing;
+  struct statvfs fs;
+  struct stat st;
+
+  if (fstat (fd, &st) == -1 || fstatvfs (fd, &fs) == -1)
+    return complain (path, size_bytes, -errno);
+  has_bytes = (uint64_t) st.st_blocks * 512;
+  missing = size_bytes > has_bytes ? size_bytes - has_bytes : 0;
+  if (missing > 0 && fs.f_frsize && (missing + promised_bytes) / fs.f_frsize > fs.f_bavail)
+    return complain (path, size_bytes, -ENOSPC);
+  *missing_bytes = missing;
+  return 0;
 }
 
 int
 prealloc_file (int fd, const char *path, uint64_t size_bytes)
 {
-  char size_text[16];
   struct stat st;
   int ret = 0;
 
@@ -87,12 +99,12 @@ prealloc_file (int fd, const char *path, uint64_t size_bytes)
     ret = -errno;
   else if ((uint64_t) st.st_size < size_bytes && ftruncate (fd, (off_t) size_bytes) == -1)
     ret = -errno;
-  else /* also if it seems to have all: st_blocks counts the file system's own blocks too */
-    ret = allocate (fd, (uint64_t) st.st_blocks * 512, size_bytes);
-  if (ret == -ENOSPC || ret == -EDQUOT || ret == -EFBIG)
-    log_error ("%s: there is no room for %s: %s: make room, or a smaller file", path,
-               format_bytes (size_bytes, size_text), strerror (-ret));
-  else if (ret < 0)
-    log_error ("%s: can't be allocated in full: %s", path, strerror (-ret));
-  return ret;
+  if (ret ==
+      0) /* also if it seems to have all: st_blocks counts the file system's own blocks too */
+    do
+      ret = fallocate (fd, 0, 0, (off_t) size_bytes) == 0 ? 0 : -errno;
+    while (ret == -EINTR);
+  if (ret == -EOPNOTSUPP || ret == -ENOSYS)
+    ret = write_holes (fd, size_bytes);
+  return complain (path, size_bytes, ret);
 }

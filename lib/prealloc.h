@@ -10,6 +10,11 @@
 
 #include <stdint.h>
 
+/* Before anything is taken: has the file system the bytes that the file lacks, beside promised_bytes for others? Counts
+ * what the file lacks into *missing_bytes. -ENOSPC, and one line through log.h, if not. */
+int prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
+                    uint64_t *missing_bytes);
+
 /* Make the file size_bytes long and fill its holes; what is written in it stays. 0 or -errno, and one line through
  * log.h. On failure an existing file may have fewer holes than before, but the same contents. */
 int prealloc_file (int fd, const char *path, uint64_t size_bytes);

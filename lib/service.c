@@ -26,6 +26,26 @@ undo_opening (struct opening *opening)
     swapdev_undo (opening->swapdev[--opening->n]);
 }
 
+/* Has every file system room for all the devices on it? Asked before any space is taken. */
+static int
+check_room (const struct opening *opening)
+{
+  uint64_t missing_bytes[DRUM_MAX_DEVICES];
+
+  for (unsigned i = 0; i < opening->n; i++) {
+    uint64_t promised_bytes = 0;
+    int ret;
+
+    for (unsigned k = 0; k < i; k++)
+      if (swapdev_filesystem (opening->swapdev[k]) == swapdev_filesystem (opening->swapdev[i]))
+        promised_bytes += missing_bytes[k];
+    ret = swapdev_check_room (opening->swapdev[i], promised_bytes, &missing_bytes[i]);
+    if (ret < 0)
+      return ret;
+  }
+  return 0;
+}
+
 /* Open all devices; nothing is changed yet. */
 static int
 open_devices (const struct service_config *config, struct opening *opening)
@@ -45,7 +65,7 @@ open_devices (const struct service_config *config, struct opening *opening)
     log_error ("device=: the %u devices have more than %u slots of %u bytes (16T) together: take "
                "fewer or smaller ones",
                opening->n, SLOT_MAX, PAGE_BYTES);
-  return ret;
+  return ret < 0 ? ret : check_room (opening);
 }
 
 /* Who these devices are from this start on: the drum of the first one that belongs to one, and the next generation. */

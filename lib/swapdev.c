@@ -34,6 +34,7 @@ struct swapdev {
   int prio;
   int fd;
   bool is_block;
+  dev_t filesystem; /* 0 for a block device */
   bool created;     /* by us, at this start */
   bool is_labelled; /* was ours before this start */
   bool overwritten; /* label and bad slots are not as found: see saved */
@@ -200,6 +201,7 @@ open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
     log_error ("%s: %s", dev->path, strerror (-ret));
     return ret;
   }
+  dev->filesystem = dev->is_block ? 0 : st.st_dev;
   if ((ret = claim_lock (dev->fd, dev->path, &st)) < 0 ||
       (ret = find_size (dev, &st, spec->create_bytes)) < 0 || (ret = find_identity (dev)) < 0)
     return ret;
@@ -247,6 +249,21 @@ make_blist (struct swapdev *dev)
     if (blist_fill (dev->blist, dev->bad.slot[i], 1, &was_free) == 0)
       dev->nbad += was_free;
   return 0;
+}
+
+dev_t
+swapdev_filesystem (const struct swapdev *dev)
+{
+  return dev->filesystem;
+}
+
+int
+swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes, uint64_t *missing_bytes)
+{
+  *missing_bytes = 0;
+  if (dev->is_block)
+    return 0;
+  return prealloc_check (dev->fd, dev->path, dev->size_bytes, promised_bytes, missing_bytes);
 }
 
 int

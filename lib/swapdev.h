@@ -9,15 +9,16 @@
  * Errors:  0 or -errno. What goes wrong at start or at add is also said in one line through log.h, here and nowhere
  *          else, since only here are both names, numbers and the way out known.
  *
- * A start has two steps, so that one that fails leaves everything as it was: swapdev_open for all devices, which checks
- * and changes nothing (but creates the files that size= asks for), then swapdev_prepare for all, which allocates and
- * writes labels; swapdev_undo takes both back.
+ * A start has steps, so that one that fails leaves everything as it was: swapdev_open for all devices, which changes
+ * nothing (but creates the files that size= asks for), swapdev_check_room for all, then swapdev_prepare for all, which
+ * allocates and writes labels; swapdev_undo takes it back.
  */
 #ifndef DRUM_SWAPDEV_H
 #define DRUM_SWAPDEV_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 #include <uuid/uuid.h>
 
@@ -50,6 +51,13 @@ struct swapdev_identity {
  * -EBUSY if this or another server has it, or the kernel does; -EEXIST if it may be someone's data; -EINVAL for what
  * can't be a swap device; and what open(2) says. */
 int swapdev_open (const struct swapdev_spec *spec, struct swapdev **dev);
+
+/* The file system that it takes space from; 0 for a block device, which takes none. */
+dev_t swapdev_filesystem (const struct swapdev *dev);
+
+/* Will it find the space that it lacks, beside promised_bytes for others on the same file system? -ENOSPC if not. */
+int swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes,
+                        uint64_t *missing_bytes);
 
 /* Allocate what is not, write label and bad slots, and make the blist, with all usable slots free. */
 int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity);
