@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=dash disable=SC2034 # most of these variables are for those who source this
+# lib.sh - a drum, a guest that swaps on it, and what the two say. Sourced by tests/vm/run, ci/quickstart and whatever
+# else wants to do things to a server while a real kernel swaps on it.
+#
+# Each process runs in a session of its own, and whatever one prints comes as lines into one queue (a fifo), which
+# vm_next reads. So there is one place that waits, for everything at once, and nothing is polled: not the server's
+# start, not the guest's steps, not the end of either, not the time limit. A test reads like this:
+#
+#   top=...; . "$top/tests/vm/lib.sh"
+#   vm_begin                            # scratch folder $vm_dir; from here on nothing stays behind, however we end
+#   vm_accel "# "                       # KVM if it boots a guest, else TCG
+#   vm_limit 300                        # vm_next fails once this many seconds are over
+#   vm_serve "$vm_dir/a,size=64M" ...   # nbdkit; sets vm_port
+#   vm_boot pages=50000                 # the guest, with parameters of tests/vm/init
+#   vm_wait guest 'swap:*'              # it swaps: do something to the server
+#   vm_wait guest 'result:*'
+#   vm_stop_server
+#
+# From outside: PLUGIN (path of the plugin), GUEST (folder made by ci/guest), NBDKIT (nbdkit).
+
+# => after vm_next: who said something (server, guest, ready, end), and what
+vm_who='' vm_line=''
+# => what was said last: the guest's step, its result; the server's usage line. And all that should not have been said:
+# lines of the guest's dmesg, wrong pages
+vm_step='' vm_result='' vm_problems='' vm_usage=''
+# => numbers of the guest's "swap:" and "memload:" lines, as vm_swap_used (KiB), vm_memload_checked and so on
+vm_swap_seconds=0 vm_swap_used=0 vm_swap_size=0 vm_swap_in=0 vm_swap_out=0
+vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wrong=0 vm_memload_in=0 vm_memload_out=0
+# => of the result: vm_result_in, vm_result_out, vm_result_wrong, vm_result_ioerrors; empty if the guest did not get there
+vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
+
+vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
+
+# Make the scratch folder and the queue, and see to it that nothing stays behind.
+vm_begin () {
+  trap 'vm_status=$?; vm_end; exit $vm_status' EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  vm_make_scratch "${TMPDIR:-/tmp}" || {
+    echo "${TMPDIR:-/tmp}: cannot make a folder there; set TMPDIR to one that can be written to" >&2
+    exit 1
+  }
+  vm_dir=$vm_new_scratch
+  mkfifo "$vm_dir/queue"
+  exec 9<>"$vm_dir/queue"
+}
+
+# vm_make_scratch PARENT: a folder that goes when we go; sets vm_new_scratch.
+vm_make_scratch () {
+  vm_new_scratch=$(mktemp -d "$1/drum-XXXXXX" 2>/dev/null) || return 1
+  vm_scratch="$vm_scratch$vm_new_scratch
+"
+}
+
+# What is left at the end has nothing to save: a clean end was vm_stop_server's work. Only a build is asked to stop, so
+# that make removes what it had half written.
+vm_end () {
+  trap '' HUP INT TERM
+  # A signal may have come just after a process was started and before its id was noted.
+  [ "${!:-}" = "$vm_newest" ] || vm_pids="$! $vm_pids"
+  if [ -n "$vm_build" ]; then
+    kill -s TERM "$vm_build" 2>/dev/null || :
+    kill -s TERM -- "-$vm_build" 2>/dev/null || :
+  fi
+  for vm_pid in $vm_pids; do
+    kill -s KILL "$vm_pid" 2>/dev/null || :
+    kill -s KILL -- "-$vm_pid" 2>/dev/null || :
+  done
+  wait 2>/dev/null || :
+  printf %s "$vm_scratch" | while IFS= read -r vm_folder; do rm -rf "$vm_folder"; done
+  vm_pids='' vm_build='' vm_scratch=''
+}
+
+# vm_spawn NAME COMMAND...: run it; its lines come into the queue as "NAME LINE", and at last "end NAME". It dies with
+# this shell, even if that is killed.
+vm_spawn () {
+  vm_name=$1
+  shift
+  # Both ends are open before either process starts, so that neither can miss the other.
+  mkfifo "$vm_dir/$vm_name.out"
+  exec 8<>"$vm_dir/$vm_name.out"
+  # shellcheck disable=SC2094 # a fifo
+  exec 7<"$vm_dir/$vm_name.out" 6>"$vm_dir/$vm_name.out" 8>&-
+  rm "$vm_dir/$vm_name.out"
+  { sed -u "s/\r\$//; s/^/$vm_name /"; echo "end $vm_name"; } <&7 >&9 6>&- 7<&- &
+  setpriv --pdeathsig KILL setsid "$@" </dev/null >&6 2>&1 6>&- 7<&- 9<&- &
+  vm_pids="$! $vm_pids"
+  vm_newest=$!
+  eval "vm_pid_$vm_name=\$!"
+  exec 6>&- 7<&-
+}
+
+# vm_long COMMAND...: run it and wait, in such a way that a signal to this shell ends both at once. => its exit status
+vm_long () {
+  setpriv --pdeathsig TERM setsid "$@" </dev/null 9<&- &
+  vm_build=$!
+  vm_newest=$!
+  vm_status=0
+  wait "$vm_build" || vm_status=$?
+  vm_build=''
+  return "$vm_status"
+}
+
+# vm_limit SECONDS: from now on; a new limit takes the place of the old one.
+vm_limit () {
+  vm_signal TERM "clock$vm_clocks"
+  vm_clocks=$((vm_clocks + 1))
+  vm_spawn "clock$vm_clocks" sleep "$1"
+}
+
+# vm_forget NAME: its process has ended, and its id may soon be somebody else's.
+vm_forget () {
+  eval "vm_gone=\$vm_pid_$1"
+  vm_left=''
+  for vm_pid in $vm_pids; do
+    [ "$vm_pid" = "$vm_gone" ] || vm_left="$vm_left$vm_pid "
+  done
+  vm_pids=$vm_left
+}
+
+# vm_signal SIGNAL NAME: if it still runs, as far as we know.
+vm_signal () {
+  eval "vm_gone=\${vm_pid_$2:-none}"
+  case " $vm_pids " in
+    *" $vm_gone "*) kill -s "$1" "$vm_gone" 2>/dev/null || : ;;
+  esac
+}
+
+# vm_numbers PREFIX WORD...: sets PREFIX_KEY for each word KEY=NUMBER.
+vm_numbers () {
+  vm_prefix=$1
+  shift
+  for vm_word; do
+    case $vm_word in
+      *=*[!0-9]*|*=|*[!a-z]*=*) ;;
+      *=*) eval "${vm_prefix}_${vm_word%%=*}=\${vm_word#*=}" ;;
+    esac
+  done
+}
+
+# Wait for the next line of anybody, keep the books, and set vm_who and vm_line. => 1 when the time limit is over
+# "ready" is the server, once clients can connect; "end" tells in vm_line who has ended.
+vm_next () {
+  while IFS= read -r vm_line <&9; do
+    vm_who=${vm_line%% *}
+    vm_line=${vm_line#"$vm_who"}
+    vm_line=${vm_line# }
+    case $vm_who in
+      end)
+        vm_forget "$vm_line"
+        case $vm_line in
+          "clock$vm_clocks") return 1 ;;
+          clock*) continue ;;
+        esac ;;
+      server)
+        printf '%s\n' "$vm_line" >>"$vm_dir/server.log"
+        case $vm_line in
+          'drum: used '*) vm_usage=$vm_line ;;
+        esac ;;
+      guest)
+        printf '%s\n' "$vm_line" >>"$vm_dir/guest.log"
+        vm_line=${vm_line#guest: }
+        # shellcheck disable=SC2086 # words are what is wanted
+        case $vm_line in
+          'step: '*) vm_step=${vm_line#step: } ;;
+          'swap: '*) vm_numbers vm_swap ${vm_line#swap: } ;;
+          'memload: seconds='*) vm_numbers vm_memload ${vm_line#memload: } ;;
+          'dmesg: '*|'memload: page '*) vm_problems="$vm_problems$vm_line
+" ;;
+          'result: '*)
+            vm_result=${vm_line#result: }
+            vm_numbers vm_result $vm_result ;;
+        esac ;;
+      *[!0-9]*) ;;
+      # nbdkit's pid file is the queue itself: a line of digits.
+      ?*) vm_who=ready ;;
+    esac
+    return 0
+  done
+  return 1
+}
+
+# vm_wait WHO PATTERN: read on until WHO has said a line like this shell pattern.
+# => 0 then; 1 when the time limit is over; 2 when the guest or the server has ended (vm_line says which)
+vm_wait () {
+  while vm_next; do
+    if [ "$vm_who" = "$1" ]; then
+      # shellcheck disable=SC2254 # a pattern is what is wanted
+      case $vm_line in
+        $2) return 0 ;;
+      esac
+    fi
+    [ "$vm_who" != end ] || return 2
+  done
+  return 1
+}
+
+# vm_serve ARGUMENT...: start nbdkit with the plugin and these arguments on a free port of the loopback address.
+# Sets vm_port. => 1 if it does not start ($vm_dir/server.log says why)
+vm_serve () {
+  vm_tries=0
+  while [ "$vm_tries" -lt 20 ]; do
+    vm_tries=$((vm_tries + 1))
+    # Below the ports that the kernel gives to outgoing connections, so that only another server can be in the way.
+    vm_port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
+    : >"$vm_dir/server.log"
+    vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" -D drum.usage=1 \
+      "$PLUGIN" "$@"
+    while vm_next; do
+      case $vm_who in
+        ready) return 0 ;;
+        end) break ;;
+      esac
+    done
+    grep -q 'Address already in use' "$vm_dir/server.log" || return 1
+  done
+  return 1
+}
+
+# Stop the server as an administrator would. => its exit status; 1 if it has not ended after 30 seconds
+vm_stop_server () {
+  vm_limit 30
+  vm_signal TERM server
+  while vm_next; do
+    if [ "$vm_who $vm_line" = "end server" ]; then
+      # shellcheck disable=SC2154 # set by vm_spawn
+      wait "$vm_pid_server"
+      return
+    fi
+  done
+  return 1
+}
+
+# vm_qemu ACCEL WORD...: boot the guest with these words on its command line.
+# Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue.
+vm_qemu () {
+  vm_qemu_accel=$1
+  shift
+  vm_spawn guest qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
+    -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "$GUEST/initramfs" \
+    -append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on $*" \
+    -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
+    -serial "file:$vm_dir/console.log" -serial stdio
+}
+
+# vm_accel [PREFIX]: choose between KVM and TCG; sets vm_accel. That /dev/kvm is there does not say that a guest boots
+# with it, so one is booted, with a short limit; the verdict is kept in $GUEST until the machine restarts.
+vm_accel () {
+  vm_accel=tcg,thread=multi
+  [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
+  vm_boot_id=$(cat /proc/sys/kernel/random/boot_id)
+  if [ -r "$GUEST/accel" ]; then
+    read -r vm_known_id vm_known <"$GUEST/accel" || :
+    if [ "$vm_known_id" = "$vm_boot_id" ]; then
+      vm_accel=$vm_known
+      return 0
+    fi
+  fi
+  echo "${1:-}trying whether KVM boots a guest (10 seconds at most)"
+  vm_limit 10
+  vm_qemu kvm drum.probe=1
+  if vm_wait guest 'result: ok*'; then
+    vm_accel=kvm
+  fi
+  vm_kill_guest
+  vm_result='' vm_step=''
+  echo "$vm_boot_id $vm_accel" >"$GUEST/accel"
+}
+
+# Pull the guest's plug, if it still has one, and read what it had said.
+vm_kill_guest () {
+  vm_signal KILL guest
+  vm_limit 10
+  until [ "$vm_who $vm_line" = "end guest" ]; do
+    vm_next || break
+  done
+}
+
+# vm_boot KEY=VALUE...: boot the guest and have it swap on the drum; the keys are those of tests/vm/init, less "drum.".
+vm_boot () {
+  vm_words="drum.port=$vm_port"
+  for vm_word; do vm_words="$vm_words drum.$vm_word"; done
+  # shellcheck disable=SC2086 # words are what is wanted
+  vm_qemu "$vm_accel" $vm_words
+}
+
+# vm_peak PATH: the most slots that this backing file ever had in use, by the server's usage lines.
+vm_peak () {
+  VM_PATH=$1 awk '
+    /^drum: used / && (i = index($0, " " ENVIRON["VM_PATH"] " ")) {
+      used = substr($0, i + length(ENVIRON["VM_PATH"]) + 2) + 0
+      if (used > peak)
+        peak = used
+    }
+    END { print peak + 0 }' "$vm_dir/server.log"
+}
+
+# vm_why: what the guest's console (which has the guest's own lines, too) and the server said last, as comments, for
+# somebody who looks for the fault.
+vm_why () {
+  if [ -s "$vm_dir/console.log" ]; then
+    echo "# the guest's console, the last 40 lines:"
+    tail -n 40 "$vm_dir/console.log" | tr -d '\r' | sed 's/^/#   /'
+  elif [ -s "$vm_dir/guest.log" ]; then
+    echo "# nothing came on the guest's console; qemu said:"
+    tail -n 40 "$vm_dir/guest.log" | sed 's/^/#   /'
+  fi
+  if [ -s "$vm_dir/server.log" ]; then
+    echo "# the server, the last 10 lines:"
+    tail -n 10 "$vm_dir/server.log" | sed 's/^/#   /'
+  fi
+}
