@@ -5,6 +5,8 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -92,30 +94,44 @@ cut_path (char **rest)
   return path;
 }
 
-static int
-parse_option (const char *device, const char *option, struct swapdev_spec *spec)
-{
-  if (strncmp (option, "prio=", 5) == 0)
-    return parse_int ("prio=", option + 5, PRIO_MIN, PRIO_MAX, &spec->prio);
-  if (strncmp (option, "size=", 5) == 0) {
-    int ret = parse_size ("size=", option + 5, &spec->create_bytes);
+/* The options that a device may have, each once. */
+enum { HAS_PRIO = 1, HAS_SIZE = 2 };
 
-    if (ret == 0 && spec->create_bytes == 0) {
-      log_error ("device %s: size=0: a device has a size", device);
-      return -EINVAL;
-    }
-    return ret;
+static int
+parse_option (const char *option, struct swapdev_spec *spec, unsigned *has)
+{
+  bool is_prio = strncmp (option, "prio=", 5) == 0, is_size = strncmp (option, "size=", 5) == 0;
+  unsigned is = is_prio ? HAS_PRIO : is_size ? HAS_SIZE : 0;
+  char parameter[PATH_MAX + 8];
+  int ret;
+
+  if (!is) {
+    log_error ("%s: \"%s\" is neither prio=N nor size=SIZE; a comma in a path is written ,,",
+               spec->path, option);
+    return -EINVAL;
   }
-  log_error ("device %s: \"%s\" is neither prio=N nor size=SIZE; a comma in a path is written ,,",
-             device, option);
-  return -EINVAL;
+  snprintf (parameter, sizeof parameter, "%s: %.5s", spec->path, option);
+  if (*has & is) {
+    log_error ("%s is given twice", parameter);
+    return -EINVAL;
+  }
+  *has |= is;
+  if (is_prio)
+    return parse_int (parameter, option + 5, PRIO_MIN, PRIO_MAX, &spec->prio);
+  ret = parse_size (parameter, option + 5, &spec->create_bytes);
+  if (ret == 0 && spec->create_bytes == 0) {
+    log_error ("%s 0 is no size for a device: leave size= out to take a file as it is", parameter);
+    return -EINVAL;
+  }
+  return ret;
 }
 
 int
 parse_device (const char *text, struct swapdev_spec *spec)
 {
   struct swapdev_spec parsed = { .prio = PRIO_DEFAULT };
-  char *copy = strdup (text), *rest = copy, *option;
+  char *copy = strdup (text), *rest = copy;
+  unsigned has = 0;
   int ret = 0;
 
   if (!copy)
@@ -125,10 +141,8 @@ parse_device (const char *text, struct swapdev_spec *spec)
     log_error ("device=%s: the path is empty: write device=PATH[,prio=N][,size=SIZE]", text);
     ret = -EINVAL;
   }
-  while (ret == 0 && rest) {
-    option = strsep (&rest, ",");
-    ret = parse_option (parsed.path, option, &parsed);
-  }
+  while (ret == 0 && rest)
+    ret = parse_option (strsep (&rest, ","), &parsed, &has);
   if (ret < 0) {
     free (copy);
     return ret;

@@ -104,8 +104,15 @@ static int
 create_file (struct swapdev *dev, uint64_t create_bytes)
 {
   const char *path = dev->path;
+  struct stat st;
   int ret;
 
+  if (lstat (path, &st) == 0) {
+    log_error (
+      "%s: is a symbolic link to something that does not exist: name that, or remove the link",
+      path);
+    return -ENOENT;
+  }
   if (create_bytes == 0) {
     log_error ("%s: does not exist: add size=SIZE to its name to have it created", path);
     return -ENOENT;

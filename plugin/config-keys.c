@@ -59,7 +59,7 @@ set_size (const char *value)
   if (ret < 0)
     return ret;
   if (bytes == 0 || bytes % PAGE_BYTES) {
-    log_error ("size=: %s is not a multiple of %u bytes, or none at all", value, PAGE_BYTES);
+    log_error ("size=: %s is not a multiple of %u bytes above 0", value, PAGE_BYTES);
     return -EINVAL;
   }
   config.size_bytes = bytes;

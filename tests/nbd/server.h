@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * server.h - a real nbdkit with the drum plugin, on a unix socket in the scratch folder.
+ *
+ * The plugin is $DRUM_PLUGIN, or the one in the build tree. If that has no slash (DRUM_PLUGIN=memory), it is one of
+ * nbdkit's own: it gets size= for its only parameter, and the tests of contents must pass with it too.
+ */
+#ifndef DRUM_TESTS_SERVER_H
+#define DRUM_TESTS_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct server_options {
+  const char *const *params;  /* the plugin's, NULL at the end: see PARAMS */
+  const char *const *options; /* nbdkit's own, NULL at the end: see PARAMS */
+  unsigned threads;           /* requests at once on one connection; 0 is nbdkit's default, 16 */
+  uint64_t memory_bytes;      /* size= when the plugin is one of nbdkit's own */
+  const char *socket;         /* a socket of its own, for a second server */
+  uid_t uid;                  /* run as this user, not as root */
+};
+
+#define PARAMS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+struct server {
+  pid_t pid;
+  int pidfd;
+  const char *socket;
+  const char *stderr_path;
+  int status; /* from waitpid, once it has ended */
+};
+
+bool server_is_drum (void);
+const char *server_plugin (void);
+bool server_is_sanitized (void);
+
+/* Start one and wait until it takes connections (true) or has ended (false). */
+bool server_launch (struct server *srv, const struct server_options *options);
+
+/* The same, and fail the test if it has ended. */
+void server_start (struct server *srv, const struct server_options *options);
+
+/* Stop it, as a service manager does, and fail the test unless it ends well: status 0, and no sanitizer's report. */
+void server_stop (struct server *srv);
+
+/* Wait for one that ends by itself or was killed. */
+void server_reap (struct server *srv);
+
+/* Start one that must refuse to, with status 1 and one line on stderr, and leave all below dev/ as it was.
+ * Gives that line. */
+char *server_refuses (const struct server_options *options);
+
+/* All it has written to stderr so far. */
+char *server_stderr (const struct server *srv);
+
+/* Wait until it has written this to stderr. */
+void server_wait_stderr (const struct server *srv, const char *text);
+
+/* For scratch_teardown: end what a failed test has left, and print its stderr. */
+void server_kill_all (void);
+
+#endif
