@@ -188,6 +188,18 @@ take_out_locked (struct drum *d, unsigned at)
   account_device_locked (d, -nusable, -nusable);
 }
 
+/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back? */
+static int
+check_removal_locked (struct drum *d, const struct device *dev)
+{
+  uint64_t nusable = swapdev_nusable (dev->swapdev);
+
+  mutex_assert_held (&d->lock);
+  if (blist_nfree (dev->blist) != nusable)
+    return -EBUSY;
+  return d->nfree - nusable + d->nmoving < drum_nkept (d->nslots - nusable) ? -ENOSPC : 0;
+}
+
 int
 drum_remove (struct drum *d, struct swapdev *swapdev)
 {
@@ -199,7 +211,7 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
   for (unsigned i = 0; i < d->ndevices; i++)
     if (d->device[i]->swapdev == swapdev) {
       dev = d->device[i];
-      ret = blist_nfree (dev->blist) == swapdev_nusable (swapdev) ? 0 : -EBUSY;
+      ret = check_removal_locked (d, dev);
       if (ret == 0)
         take_out_locked (d, i);
       break;

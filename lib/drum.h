@@ -71,7 +71,8 @@ int drum_check_sizes (const uint32_t *nslots, unsigned n);
 int drum_add (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out and close it; its range can be used again. No request may touch it: none can,
- * as none of its slots is in a page map. -ENOENT, or -EBUSY if it has used slots. */
+ * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
+ * have enough free ones left to keep back. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Take nnew + nmove slots (at most DRUM_BATCH) in as few runs as there are, nnew for pages that have none, nmove for

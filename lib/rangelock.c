@@ -19,13 +19,22 @@ rangelock_destroy (struct rangelock *rl)
   mutex_destroy (&rl->mutex);
 }
 
+static bool
+overlap (const struct rangelock_holder *a, const struct rangelock_holder *b)
+{
+  uint64_t start = a->start > b->start ? a->start : b->start;
+  uint64_t end = a->end < b->end ? a->end : b->end;
+
+  return start < end;
+}
+
 /* => rl->mutex held. Must holder wait for one that came before it? */
 static bool
 must_wait_locked (struct rangelock *rl, const struct rangelock_holder *holder)
 {
   mutex_assert_held (&rl->mutex);
   for (const struct rangelock_holder *h = holder->prev; h; h = h->prev)
-    if (h->start < holder->end && holder->start < h->end && (h->exclusive || holder->exclusive))
+    if (overlap (h, holder) && (h->exclusive || holder->exclusive))
       return true;
   return false;
 }

@@ -156,11 +156,13 @@ service_start (const struct service_config *config, struct service *service)
     return -EMFILE;
   }
   ret = drum_create (config->stripe_bytes, &s.drum);
-  if (ret < 0) {
+  if (ret == -EINVAL)
     log_error ("stripe=: %" PRIu32 " is not a power of two from %d to %d", config->stripe_bytes,
                STRIPE_MIN_BYTES, STRIPE_MAX_BYTES);
+  else if (ret < 0)
+    log_error ("the drum can't be made: %s", strerror (-ret));
+  if (ret < 0)
     return ret;
-  }
   ret = open_devices (config, &opening);
   if (ret == 0)
     ret = prepare_devices (&opening, s.drum);

@@ -224,14 +224,19 @@ int
 swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
 {
   struct swapdev *dev = calloc (1, sizeof *dev);
+  char *path = strdup (spec->path);
   int ret;
 
-  if (!dev)
+  if (!dev || !path) {
+    log_error ("%s: no memory for it: %s", spec->path, strerror (ENOMEM));
+    free (path);
+    free (dev);
     return -ENOMEM;
+  }
   dev->fd = -1;
   dev->prio = spec->prio;
-  dev->path = strdup (spec->path);
-  ret = dev->path ? open_and_check (dev, spec) : -ENOMEM;
+  dev->path = path;
+  ret = open_and_check (dev, spec);
   if (ret < 0) {
     swapdev_undo (dev);
     return ret;

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "devices.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "scratch.h"
+
+struct swapdev *
+device_create (const char *name, int prio, uint32_t nusable)
+{
+  struct swapdev_spec spec = {
+    .path = scratch_path ("%s", name),
+    .prio = prio,
+    .create_bytes = (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES,
+  };
+  struct swapdev_identity identity = { .generation = 1 };
+  struct swapdev *dev;
+
+  cr_assert_eq (swapdev_open (&spec, &dev), 0, "%s", spec.path);
+  memcpy (identity.device, swapdev_identity (dev)->device, sizeof identity.device);
+  cr_assert_eq (swapdev_prepare (dev, &identity), 0, "%s", spec.path);
+  return dev;
+}
+
+struct drum *
+drum_make (uint32_t stripe_slots)
+{
+  struct drum *d;
+
+  cr_assert_eq (drum_create (stripe_slots * PAGE_BYTES, &d), 0);
+  return d;
+}
+
+uint32_t
+drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable)
+{
+  struct drum_device_usage devices[DRUM_MAX_DEVICES];
+  struct swapdev *dev = device_create (name, prio, nusable);
+  unsigned n;
+
+  cr_assert_eq (drum_add (d, dev), 0);
+  n = drum_devices (d, devices, DRUM_MAX_DEVICES);
+  for (unsigned i = 0; i < n; i++)
+    if (devices[i].path == swapdev_path (dev))
+      return devices[i].first + SWAPDEV_NRESERVED;
+  cr_assert (false, "%s is not in the drum", name);
+  return 0;
+}
+
+uint64_t
+drum_nused (struct drum *d)
+{
+  struct drum_usage usage;
+
+  drum_usage (d, &usage);
+  return usage.nslots - usage.nfree;
+}
+
+uint64_t
+drum_nfree (struct drum *d)
+{
+  struct drum_usage usage;
+
+  drum_usage (d, &usage);
+  return usage.nfree;
+}
+
+uint32_t
+drum_take (struct drum *d, uint32_t n)
+{
+  struct slot_run runs[DRUM_BATCH];
+  unsigned nruns;
+
+  cr_assert_eq (drum_alloc (d, n, 0, runs, &nruns), 0);
+  cr_assert_eq (nruns, 1, "%u slots came in %u runs", n, nruns);
+  cr_assert_eq (runs[0].n, n);
+  return runs[0].first;
+}
+
+void
+drum_take_any (struct drum *d, uint32_t n)
+{
+  struct slot_run runs[DRUM_BATCH];
+  unsigned nruns;
+
+  for (uint32_t now; n > 0; n -= now) {
+    now = n < DRUM_BATCH ? n : DRUM_BATCH;
+    cr_assert_eq (drum_alloc (d, now, 0, runs, &nruns), 0);
+  }
+}
+
+void
+drum_give (struct drum *d, uint32_t first, uint32_t n)
+{
+  struct slot_run run = { .first = first, .n = n };
+
+  drum_free (d, &run, 1, 0);
+}

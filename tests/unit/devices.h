@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * devices.h - swap devices and drums made of temporary files, in the scratch folder.
+ */
+#ifndef DRUM_UNIT_DEVICES_H
+#define DRUM_UNIT_DEVICES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/drum.h"
+#include "lib/swapdev.h"
+#include "lib/units.h"
+
+/* Create a file that has nusable slots behind the label and the bad slots, and open it as a device. */
+struct swapdev *device_create (const char *name, int prio, uint32_t nusable);
+
+/* A drum without devices; its stripe in slots. */
+struct drum *drum_make (uint32_t stripe_slots);
+
+/* The same, and add it; returns the first usable slot of its range. */
+uint32_t drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable);
+
+/* Slots that are used, and those that are free. */
+uint64_t drum_nused (struct drum *d);
+uint64_t drum_nfree (struct drum *d);
+
+/* Allocate n slots that must come in one run; returns the first. */
+uint32_t drum_take (struct drum *d, uint32_t n);
+
+/* Allocate n slots in any number of runs, and forget where they are. */
+void drum_take_any (struct drum *d, uint32_t n);
+void drum_give (struct drum *d, uint32_t first, uint32_t n);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * scratch.c - a folder for each test.
+ *
+ * A child of the test, the janitor, waits for the other end of a pipe to close and then removes the folder. That happens
+ * at the end of the test, and as well when the test crashes, times out or is interrupted.
+ */
+#include <config.h>
+
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char *dir;
+static pid_t janitor;
+static int janitor_pipe;
+
+/* Strings and contents that nobody frees: the leak sanitizer must find them somewhere. */
+struct kept {
+  struct kept *next;
+  void *mem;
+};
+
+static struct kept *kept;
+
+static void *
+keep (void *mem)
+{
+  struct kept *k = malloc (sizeof *k);
+
+  cr_assert (k && mem);
+  *k = (struct kept){ .next = kept, .mem = mem };
+  kept = k;
+  return mem;
+}
+
+static char *
+vstr (const char *fmt, va_list args)
+{
+  char *s;
+
+  cr_assert_geq (vasprintf (&s, fmt, args), 0);
+  return keep (s);
+}
+
+char *
+str (const char *fmt, ...)
+{
+  va_list args;
+  char *s;
+
+  va_start (args, fmt);
+  s = vstr (fmt, args);
+  va_end (args);
+  return s;
+}
+
+static int
+remove_entry (const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+  (void) st, (void) kind, (void) ftw;
+  return remove (path);
+}
+
+static void
+janitor_main (int fd)
+{
+  char c;
+
+  signal (SIGINT, SIG_IGN);
+  signal (SIGTERM, SIG_IGN);
+  signal (SIGHUP, SIG_IGN);
+  dup2 (fd, 0);
+  for (int i = 1; i < 1024; i++)
+    close (i);
+  while (read (0, &c, 1) == -1 && errno == EINTR)
+    ;
+  nftw (dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  _exit (0);
+}
+
+void
+scratch_setup (void)
+{
+  const char *tmp = getenv ("TMPDIR");
+  int fds[2];
+
+  dir = str ("%s/drum-unit-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+  cr_assert_eq (pipe2 (fds, O_CLOEXEC), 0);
+  cr_assert_not_null (mkdtemp (dir), "%s: %m", dir);
+  fflush (NULL);
+  janitor = fork ();
+  cr_assert_geq (janitor, 0, "fork: %m");
+  if (janitor == 0) {
+    close (fds[1]);
+    janitor_main (fds[0]);
+  }
+  close (fds[0]);
+  janitor_pipe = fds[1];
+  umask (022);
+}
+
+void
+scratch_teardown (void)
+{
+  close (janitor_pipe);
+  waitpid (janitor, NULL, 0);
+}
+
+char *
+scratch_path (const char *fmt, ...)
+{
+  va_list args;
+  char *name;
+
+  va_start (args, fmt);
+  name = vstr (fmt, args);
+  va_end (args);
+  return str ("%s/%s", dir, name);
+}
+
+unsigned
+scratch_count (void)
+{
+  DIR *d = opendir (dir);
+  unsigned n = 0;
+
+  cr_assert_not_null (d);
+  while (readdir (d))
+    n++;
+  closedir (d);
+  return n - 2; /* . and .. */
+}
+
+char *
+file_make (const char *name, uint64_t size_bytes)
+{
+  char *path = scratch_path ("%s", name);
+  int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+  cr_assert_geq (fd, 0, "%s: %m", path);
+  cr_assert_eq (ftruncate (fd, (off_t) size_bytes), 0, "%s: %m", path);
+  close (fd);
+  return path;
+}
+
+void
+file_write (const char *path, uint64_t offset, const void *data, size_t len)
+{
+  int fd = open (path, O_WRONLY | O_CLOEXEC);
+
+  cr_assert_geq (fd, 0, "%s: %m", path);
+  cr_assert_eq (pwrite (fd, data, len, (off_t) offset), (ssize_t) len, "%s: %m", path);
+  close (fd);
+}
+
+void
+file_read (const char *path, uint64_t offset, void *data, size_t len)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+
+  cr_assert_geq (fd, 0, "%s: %m", path);
+  cr_assert_eq (pread (fd, data, len, (off_t) offset), (ssize_t) len, "%s: %m", path);
+  close (fd);
+}
+
+unsigned char *
+file_contents (const char *path, size_t *len)
+{
+  unsigned char *data;
+  struct stat st;
+
+  cr_assert_eq (stat (path, &st), 0, "%s: %m", path);
+  data = keep (malloc ((size_t) st.st_size + 1));
+  file_read (path, 0, data, (size_t) st.st_size);
+  *len = (size_t) st.st_size;
+  return data;
+}
+
+int
+shell (const char *fmt, ...)
+{
+  char *command;
+  va_list args;
+
+  va_start (args, fmt);
+  command = vstr (fmt, args);
+  va_end (args);
+  fflush (NULL);
+  return system (str ("{ %s\n} >/dev/null 2>&1 </dev/null", command));
+}

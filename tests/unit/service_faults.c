@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * service_faults.c - a start in which the n-th call of anything that can fail, fails; for every n.
+ *
+ * The linker sends the calls of lib/ through here.
+ */
+#include <config.h>
+
+#include <blkid/blkid.h>
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "lib/export.h"
+#include "lib/service.h"
+
+#include "devices.h"
+#include "logged.h"
+#include "scratch.h"
+
+enum { DISARMED = -1 };
+
+static int fail_in = DISARMED; /* so many calls from now */
+static const char *failed_call;
+static int nallocated; /* allocations that were not freed */
+
+/* Is it this call's turn to fail? */
+static bool
+fails (const char *call, int err)
+{
+  if (fail_in == DISARMED || fail_in-- > 0)
+    return false;
+  failed_call = call;
+  errno = err;
+  return true;
+}
+
+#define WRAP(type, name, parameters, arguments, failure, err) \
+  type __real_##name parameters;                              \
+  type __wrap_##name parameters;                              \
+  type __wrap_##name parameters                               \
+  {                                                           \
+    if (fails (#name, err))                                   \
+      return failure;                                         \
+    return __real_##name arguments;                           \
+  }
+
+/* The same for what gives memory. */
+#define WRAP_ALLOC(name, parameters, arguments) \
+  void *__real_##name parameters;               \
+  void *__wrap_##name parameters;               \
+  void *__wrap_##name parameters                \
+  {                                             \
+    void *mem = NULL;                           \
+                                                \
+    if (!fails (#name, ENOMEM))                 \
+      mem = __real_##name arguments;            \
+    nallocated += mem != NULL;                  \
+    return mem;                                 \
+  }
+
+WRAP_ALLOC (malloc, (size_t n), (n))
+WRAP_ALLOC (calloc, (size_t n, size_t size), (n, size))
+WRAP_ALLOC (strdup, (const char *s), (s))
+WRAP (void *, mmap, (void *at, size_t n, int prot, int flags, int fd, off_t offset),
+      (at, n, prot, flags, fd, offset), MAP_FAILED, ENOMEM)
+WRAP (int, fstat, (int fd, struct stat *st), (fd, st), -1, EIO)
+WRAP (int, flock, (int fd, int operation), (fd, operation), -1, ENOLCK)
+WRAP (int, ftruncate, (int fd, off_t n), (fd, n), -1, EIO)
+WRAP (int, fallocate, (int fd, int mode, off_t offset, off_t n), (fd, mode, offset, n), -1, ENOSPC)
+WRAP (int, fdatasync, (int fd), (fd), -1, EIO)
+WRAP (ssize_t, preadv, (int fd, const struct iovec *iov, int niov, off_t offset),
+      (fd, iov, niov, offset), -1, EIO)
+WRAP (ssize_t, pwritev, (int fd, const struct iovec *iov, int niov, off_t offset),
+      (fd, iov, niov, offset), -1, EIO)
+WRAP (blkid_probe, blkid_new_probe, (void), (), NULL, ENOMEM)
+
+void __real_free (void *mem);
+void __wrap_free (void *mem);
+
+void
+__wrap_free (void *mem)
+{
+  nallocated -= mem != NULL;
+  __real_free (mem);
+}
+
+int __real_open (const char *path, int flags, ...);
+int __wrap_open (const char *path, int flags, ...);
+
+int
+__wrap_open (const char *path, int flags, ...)
+{
+  va_list args;
+  mode_t mode;
+
+  va_start (args, flags);
+  mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
+  va_end (args);
+  return fails ("open", EMFILE) ? -1 : __real_open (path, flags, mode);
+}
+
+enum { MIB = 1 << 20 };
+
+static unsigned char *before[2];
+static struct swapdev_spec spec[3];
+static const struct service_config config = {
+  .devices = spec, .ndevices = 3, .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true
+};
+
+static void
+setup (void)
+{
+  scratch_setup ();
+  logged_start ();
+}
+
+TestSuite (service_faults, .init = setup, .fini = scratch_teardown, .timeout = 120);
+
+static unsigned
+count_open_files (void)
+{
+  DIR *dir = opendir ("/proc/self/fd");
+  unsigned n = 0;
+
+  while (readdir (dir))
+    n++;
+  closedir (dir);
+  return n;
+}
+
+/* An empty sparse file, one that holds data, and one that does not exist yet. */
+static void
+make_devices (void)
+{
+  size_t len;
+
+  spec[0].path = file_make ("sparse", MIB);
+  spec[1].path = file_make ("data", MIB);
+  spec[1].force = true;
+  spec[2].path = scratch_path ("%s", "new");
+  spec[2].create_bytes = MIB;
+  for (unsigned i = 0; i < 100; i++)
+    file_write (spec[1].path, i * 1000, "data", 4);
+  for (unsigned i = 0; i < 2; i++)
+    before[i] = file_contents (spec[i].path, &len);
+}
+
+/* Everything is as it was before the start. */
+static void
+assert_untouched (const char *after)
+{
+  cr_assert_eq (scratch_count (), 2, "%s: the new file is left behind", after);
+  for (unsigned i = 0; i < 2; i++) {
+    size_t len;
+    unsigned char *now = file_contents (spec[i].path, &len);
+
+    cr_assert (len == MIB && memcmp (now, before[i], len) == 0, "%s: %s has changed", after,
+               spec[i].path);
+    free (now);
+  }
+}
+
+/* Whatever fails, the start fails, leaves all files as they were, and loses neither memory nor descriptors. */
+Test (service_faults, every_call_may_fail)
+{
+  unsigned nopen, n;
+
+  make_devices ();
+  nopen = count_open_files ();
+  for (n = 0;; n++) {
+    struct service service = { .drum = NULL };
+    int allocated_before = nallocated, ret;
+
+    logged_start ();
+    failed_call = NULL;
+    fail_in = (int) n;
+    ret = service_start (&config, &service);
+    fail_in = DISARMED;
+    if (ret == 0 && !failed_call) {
+      service_undo (&service);
+      cr_assert_eq (nallocated, allocated_before, "undo leaks");
+      assert_untouched ("undo");
+      break;
+    }
+    cr_assert_eq (nallocated, allocated_before, "call %u, %s: memory leaks", n, failed_call);
+    cr_assert_lt (ret, 0, "call %u, %s, failed, and the start did not", n, failed_call);
+    cr_assert (!service.drum && !service.export, "call %u, %s: output changed", n, failed_call);
+    cr_assert_leq (logged_count (""), 1, "call %u, %s: %s", n, failed_call, logged_last ());
+    assert_untouched (failed_call);
+    cr_assert_eq (count_open_files (), nopen, "call %u, %s: descriptors leak", n, failed_call);
+  }
+  cr_assert_gt (n, 30, "only %u calls: the linker does not send them here", n);
+}
+
+/* A failure that no caller could guess is said, by its name. */
+Test (service_faults, every_failure_is_said)
+{
+  make_devices ();
+  for (unsigned n = 0;; n++) {
+    struct service service;
+    int ret;
+
+    logged_start ();
+    failed_call = NULL;
+    fail_in = (int) n;
+    ret = service_start (&config, &service);
+    fail_in = DISARMED;
+    if (ret == 0) {
+      service_undo (&service);
+      break;
+    }
+    cr_assert_eq (logged_count (""), 1, "call %u, %s: nothing is said", n, failed_call);
+    cr_assert (logged_last_level () == LEVEL_ERROR);
+    cr_assert_eq (logged_count ("power of two"), 0, "call %u, %s: %s", n, failed_call,
+                  logged_last ());
+  }
+}

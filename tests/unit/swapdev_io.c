@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * swapdev_io.c - tests of the transfers of lib/swapdev.c. preadv and pwritev go through here, so that they can be short,
+ * be interrupted, or fail.
+ */
+#include <config.h>
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/nbd/random.h"
+
+#include "devices.h"
+#include "logged.h"
+#include "scratch.h"
+
+enum { NSLOTS = 200 };
+
+/* What the n-th call does: a positive number is how many bytes at most, 0 is a count of 0, a negative one -errno. Those behind the
+ * last do the real thing. */
+static long plan[64];
+static unsigned nplanned, ncalls;
+static struct rng *at_random; /* or: anything transient, at random */
+
+ssize_t __real_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t __wrap_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t __real_pwritev (int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t __wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t offset);
+
+static long
+next_step (void)
+{
+  static const long transient[] = { -EINTR, -EAGAIN, -ENOMEM };
+  unsigned n = ncalls++;
+
+  if (!at_random)
+    return n < nplanned ? plan[n] : INT32_MAX;
+  return rng_below (at_random, 3) ? (long) (1 + rng_below (at_random, 3 * PAGE_BYTES))
+                                  : transient[rng_below (at_random, 3)];
+}
+
+/* The first most bytes of iov, in cut. */
+static int
+cut_iov (const struct iovec *iov, int niov, size_t most, struct iovec *cut)
+{
+  int n = 0;
+
+  for (; n < niov && most > 0; n++) {
+    cut[n] = iov[n];
+    if (cut[n].iov_len > most)
+      cut[n].iov_len = most;
+    most -= cut[n].iov_len;
+  }
+  return n;
+}
+
+static ssize_t
+step (ssize_t (*real) (int, const struct iovec *, int, off_t), int fd, const struct iovec *iov,
+      int niov, off_t offset)
+{
+  struct iovec cut[NSLOTS];
+  long what = next_step ();
+
+  if (what < 0) {
+    errno = (int) -what;
+    return -1;
+  }
+  if (what == 0)
+    return 0;
+  niov = cut_iov (iov, niov, (size_t) what, cut);
+  return real (fd, cut, niov, offset);
+}
+
+ssize_t
+__wrap_preadv (int fd, const struct iovec *iov, int niov, off_t offset)
+{
+  return step (__real_preadv, fd, iov, niov, offset);
+}
+
+ssize_t
+__wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t offset)
+{
+  return step (__real_pwritev, fd, iov, niov, offset);
+}
+
+static struct swapdev *dev;
+static unsigned char data[NSLOTS * PAGE_BYTES], back[sizeof data];
+
+static void
+setup (void)
+{
+  struct rng rng = rng_for (99);
+
+  scratch_setup ();
+  logged_start ();
+  dev = device_create ("a", 0, NSLOTS);
+  rng_fill (&rng, data, sizeof data - 8);
+  ncalls = 0;
+}
+
+static void
+teardown (void)
+{
+  swapdev_close (dev);
+  scratch_teardown ();
+}
+
+TestSuite (swapdev_io, .init = setup, .fini = teardown, .timeout = 60);
+
+#define PLAN(...)                              \
+  do {                                         \
+    const long steps[] = { __VA_ARGS__ };      \
+                                               \
+    memcpy (plan, steps, sizeof steps);        \
+    nplanned = sizeof steps / sizeof steps[0]; \
+    ncalls = 0;                                \
+  } while (0)
+
+/* n slots from slot on, from or to memory in three uneven pieces of whole pages. */
+static int
+transfer (bool write, unsigned char *memory, uint32_t slot, unsigned n)
+{
+  struct iovec iov[3];
+  unsigned niov = 0;
+  size_t at = 0;
+
+  for (unsigned i = 0; i < 3; i++) {
+    size_t pages = i == 2 ? n - at / PAGE_BYTES : n / 4 * (i + 1) / 2;
+
+    if (pages == 0)
+      continue;
+    iov[niov++] = (struct iovec){ .iov_base = memory + at, .iov_len = pages * PAGE_BYTES };
+    at += pages * PAGE_BYTES;
+  }
+  return write ? swapdev_write (dev, slot, iov, niov) : swapdev_read (dev, slot, iov, niov);
+}
+
+static void
+assert_back (uint32_t slot, unsigned n)
+{
+  memset (back, 0xee, sizeof back);
+  cr_assert_eq (transfer (false, back, slot, n), 0);
+  cr_assert_eq (memcmp (back, data, n * PAGE_BYTES), 0, "other bytes came back");
+}
+
+/* A transfer of any number of pieces is one call. */
+Test (swapdev_io, one_call_is_enough)
+{
+  cr_assert_eq (transfer (true, data, 10, 50), 0);
+  cr_assert_eq (ncalls, 1);
+  assert_back (10, 50);
+  cr_assert_eq (ncalls, 2);
+}
+
+/* Slots are counted from the start of the device: slot 2 is behind the label and the bad slots. */
+Test (swapdev_io, slots_have_their_place)
+{
+  cr_assert_eq (transfer (true, data, 2, 1), 0);
+  cr_assert_eq (transfer (true, data, NSLOTS + 1, 1), 0);
+  file_read (scratch_path ("%s", "a"), 2 * PAGE_BYTES, back, PAGE_BYTES);
+  cr_assert_eq (memcmp (back, data, PAGE_BYTES), 0);
+  file_read (scratch_path ("%s", "a"), (NSLOTS + 1) * PAGE_BYTES, back, PAGE_BYTES);
+  cr_assert_eq (memcmp (back, data, PAGE_BYTES), 0);
+}
+
+/* After a short count it goes on where that ended: inside a page, at its end, in another piece. */
+Test (swapdev_io, goes_on_after_short_counts)
+{
+  PLAN (1, 4095, 4096, 5000, 1, 9 * 4096 + 7, 512);
+  cr_assert_eq (transfer (true, data, 20, 60), 0);
+  cr_assert_eq (ncalls, 8);
+  PLAN (4096, 17, 12345, 3);
+  assert_back (20, 60);
+  cr_assert_eq (ncalls, 5);
+}
+
+/* Transient errors are tried again. */
+Test (swapdev_io, tries_transient_errors_again)
+{
+  PLAN (-EINTR, -EAGAIN, -ENOMEM, 5000, -EINTR, -EINTR);
+  cr_assert_eq (transfer (true, data, 20, 10), 0);
+  PLAN (-EAGAIN, 100, -EAGAIN, -ENOMEM);
+  assert_back (20, 10);
+}
+
+/* A transient error that stays is an error, after a bounded number of calls. */
+Test (swapdev_io, does_not_try_for_ever)
+{
+  for (unsigned i = 0; i < 64; i++)
+    plan[i] = -EAGAIN;
+  nplanned = 64;
+  ncalls = 0;
+  cr_assert_eq (transfer (true, data, 20, 10), -EAGAIN);
+  cr_assert (ncalls > 2 && ncalls < 20, "%u calls", ncalls);
+}
+
+/* Progress in between counts: a burst of errors after each piece is no reason to give up. */
+Test (swapdev_io, progress_begins_anew)
+{
+  for (unsigned i = 0; i < 64; i++)
+    plan[i] = i % 4 == 3 ? 100 : -EINTR;
+  nplanned = 64;
+  ncalls = 0;
+  cr_assert_eq (transfer (true, data, 20, 10), 0);
+  cr_assert_eq (ncalls, 65);
+  assert_back (20, 10);
+}
+
+/* A count of 0 is a hard error at once: the file was cut. */
+Test (swapdev_io, no_progress_is_an_error)
+{
+  PLAN (100, 0);
+  cr_assert_eq (transfer (false, back, 20, 10), -EIO);
+  cr_assert_eq (ncalls, 2);
+  PLAN (0);
+  cr_assert_eq (transfer (true, data, 20, 10), -EIO);
+  cr_assert_eq (ncalls, 1);
+}
+
+/* Hard errors are reported as they are, at once; a quota is a full device. */
+Test (swapdev_io, hard_errors_are_reported)
+{
+  static const int errors[][2] = { { EIO, EIO }, { ENOSPC, ENOSPC }, { EDQUOT, ENOSPC } };
+
+  for (unsigned i = 0; i < 3; i++) {
+    PLAN (4096, -errors[i][0]);
+    cr_assert_eq (transfer (true, data, 20, 10), -errors[i][1]);
+    cr_assert_eq (ncalls, 2);
+  }
+}
+
+/* Whatever is short or transient, the bytes come through. */
+Test (swapdev_io, comes_through_at_random)
+{
+  struct rng rng = rng_for (1);
+
+  at_random = &rng;
+  for (unsigned i = 0; i < random_steps (300); i++) {
+    unsigned n = 1 + (unsigned) rng_below (&rng, 30);
+    uint32_t slot = 2 + (uint32_t) rng_below (&rng, NSLOTS - n);
+    int ret;
+
+    while ((ret = transfer (true, data, slot, n)) < 0) /* 9 transient errors in a row may be */
+      cr_assert (ret == -EINTR || ret == -EAGAIN || ret == -ENOMEM, "%s", strerror (-ret));
+    while ((ret = transfer (false, back, slot, n)) < 0)
+      cr_assert (ret == -EINTR || ret == -EAGAIN || ret == -ENOMEM, "%s", strerror (-ret));
+    cr_assert_eq (memcmp (back, data, n * PAGE_BYTES), 0, "DRUM_TEST_SEED=%u, step %u",
+                  (unsigned) random_seed (), i);
+  }
+}
