@@ -116,8 +116,9 @@ say_busy (int own_fd, const char *path, const struct stat *st, const char *other
     log_error ("%s: is the same file as %s, which this drum has already: name each device once",
                path, holder.path);
   else
-    log_error ("%s: is in use by process %d (%s) as %s: a device belongs to one server at a time",
-               path, holder.pid, holder.command, holder.path);
+    log_error ("%s: is in use%s by process %d (%s) as %s: a device belongs to one server at a time",
+               path, S_ISBLK (st->st_mode) ? ", perhaps" : "", holder.pid, holder.command,
+               holder.path);
   return -EBUSY;
 }
 
@@ -183,11 +184,14 @@ start_is_written (int fd, uint64_t size_bytes)
   unsigned char buf[PAGE_BYTES];
   uint64_t end = size_bytes < FOREIGN_CHECK_BYTES ? size_bytes : FOREIGN_CHECK_BYTES;
 
-  for (uint64_t at = 0; at < end; at += sizeof buf) {
+  for (uint64_t at = 0; at < end;) {
     ssize_t n = pread (fd, buf, sizeof buf, (off_t) at);
 
-    if (n < 0)
-      return -errno;
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return n < 0 ? -errno : -EIO;
+    at += (uint64_t) n;
     for (ssize_t i = 0; i < n; i++)
       if (buf[i])
         return 1;

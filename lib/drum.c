@@ -13,6 +13,7 @@
 #include "drum.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +40,10 @@ struct class {
 };
 
 /* What to say once the lock is let go. */
-enum event { EVENT_NONE, EVENT_ALMOST_FULL, EVENT_FULL, EVENT_ROOM };
+struct notice {
+  enum { NOTHING, ALMOST_FULL, FULL, ROOM_AGAIN } what;
+  uint64_t room; /* slots left */
+};
 
 struct drum {
   struct mutex admin; /* device changes; taken before lock */
@@ -141,10 +145,60 @@ account_device_locked (struct drum *d, uint64_t nslots, uint64_t nfree)
   d->nkept = drum_nkept (d->nslots);
 }
 
+/* => holds d->lock. How many more pages may get their first slot? */
+static uint64_t
+room_locked (struct drum *d)
+{
+  uint64_t nfree = d->nfree + d->nmoving;
+
+  mutex_assert_held (&d->lock);
+  return nfree > d->nkept ? nfree - d->nkept : 0;
+}
+
+/* => holds d->lock. FreeBSD's swp_sizecheck: say once that room runs out, and once that there is some again. */
+static struct notice
+size_check_locked (struct drum *d)
+{
+  uint64_t room = room_locked (d);
+  uint64_t low = d->nslots / 8 < DRUM_LOW_WATER ? d->nslots / 8 : DRUM_LOW_WATER;
+  uint64_t high = d->nslots / 2 < DRUM_HIGH_WATER ? d->nslots / 2 : DRUM_HIGH_WATER;
+
+  if (!d->almost_full && room < low) {
+    d->almost_full = true;
+    return (struct notice){ ALMOST_FULL, room };
+  }
+  if ((d->almost_full || d->full) && room > high) {
+    d->almost_full = d->full = false;
+    return (struct notice){ ROOM_AGAIN, room };
+  }
+  return (struct notice){ NOTHING, room };
+}
+
+/* => no lock held. */
+static void
+say (struct notice notice)
+{
+  switch (notice.what) {
+  case NOTHING:
+    break;
+  case ALMOST_FULL:
+    log_warning ("the drum is almost full: %" PRIu64 " slots are left", notice.room);
+    break;
+  case FULL:
+    log_warning ("the drum is full: writes of new pages fail (ENOSPC) until some are freed or a "
+                 "device is added");
+    break;
+  case ROOM_AGAIN:
+    log_notice ("the drum has room again: %" PRIu64 " slots", notice.room);
+    break;
+  }
+}
+
 int
 drum_add (struct drum *d, struct swapdev *swapdev)
 {
   struct device *dev = malloc (sizeof *dev);
+  struct notice notice = { .what = NOTHING };
   unsigned at = 0;
   int ret;
 
@@ -164,10 +218,12 @@ drum_add (struct drum *d, struct swapdev *swapdev)
     d->ndevices++;
     make_classes_locked (d);
     account_device_locked (d, swapdev_nusable (swapdev), blist_nfree (dev->blist));
+    notice = size_check_locked (d);
     pthread_cond_broadcast (&d->slots_returned);
   }
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
+  say (notice);
   if (ret < 0)
     free (dev);
   return ret;
@@ -203,6 +259,7 @@ check_removal_locked (struct drum *d, const struct device *dev)
 int
 drum_remove (struct drum *d, struct swapdev *swapdev)
 {
+  struct notice notice = { .what = NOTHING };
   struct device *dev = NULL;
   int ret = -ENOENT;
 
@@ -212,66 +269,20 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
     if (d->device[i]->swapdev == swapdev) {
       dev = d->device[i];
       ret = check_removal_locked (d, dev);
-      if (ret == 0)
+      if (ret == 0) {
         take_out_locked (d, i);
+        notice = size_check_locked (d);
+      }
       break;
     }
   mutex_unlock (&d->lock);
+  say (notice);
   if (ret == 0) {
     swapdev_close (swapdev);
     free (dev);
   }
   mutex_unlock (&d->admin);
   return ret;
-}
-
-/* => holds d->lock. How many more pages may get their first slot? */
-static uint64_t
-room_locked (struct drum *d)
-{
-  uint64_t nfree = d->nfree + d->nmoving;
-
-  mutex_assert_held (&d->lock);
-  return nfree > d->nkept ? nfree - d->nkept : 0;
-}
-
-/* => holds d->lock. FreeBSD's swp_sizecheck: say once that room runs out, and once that there is some again. */
-static enum event
-size_check_locked (struct drum *d)
-{
-  uint64_t room = room_locked (d);
-  uint64_t low = d->nslots / 8 < DRUM_LOW_WATER ? d->nslots / 8 : DRUM_LOW_WATER;
-  uint64_t high = d->nslots / 2 < DRUM_HIGH_WATER ? d->nslots / 2 : DRUM_HIGH_WATER;
-
-  if (!d->almost_full && room < low) {
-    d->almost_full = true;
-    return EVENT_ALMOST_FULL;
-  }
-  if ((d->almost_full || d->full) && room > high) {
-    d->almost_full = d->full = false;
-    return EVENT_ROOM;
-  }
-  return EVENT_NONE;
-}
-
-/* => no lock held. */
-static void
-say (enum event event)
-{
-  switch (event) {
-  case EVENT_NONE:
-    break;
-  case EVENT_ALMOST_FULL:
-    log_warning ("the drum is almost full: fewer than %d slots are left", DRUM_LOW_WATER);
-    break;
-  case EVENT_FULL:
-    log_warning ("the drum is full: writes of new pages fail (ENOSPC) until some are freed or a "
-                 "device is added");
-    break;
-  case EVENT_ROOM:
-    log_notice ("the drum has room again");
-    break;
-  }
 }
 
 static void
@@ -304,12 +315,26 @@ alloc_in_class_locked (struct drum *d, struct class *c, uint32_t n, struct slot_
   return -ENOSPC;
 }
 
-/* => holds d->lock, and there are n free slots. Take them in the fewest runs that the rules give. */
-static unsigned
-place_locked (struct drum *d, uint32_t n, struct slot_run *runs)
+/* => holds d->lock. */
+static void
+free_run_locked (struct drum *d, struct slot_run run)
 {
-  unsigned nruns = 0;
+  uint32_t first = 0;
+  struct device *dev = space_lookup (&d->space, run.first, &first);
+
+  mutex_assert_held (&d->lock);
+  if (dev && blist_free (dev->blist, run.first - first, run.n) == 0)
+    d->nfree += run.n;
+  else
+    bug ("slots %u to %u are freed, and were not used", run.first, run.first + run.n - 1);
+}
+
+/* => holds d->lock, and there are n free slots. Take them in the fewest runs that the rules give. */
+static int
+place_locked (struct drum *d, uint32_t n, struct slot_run *runs, unsigned *nruns)
+{
   struct slot_run run;
+  unsigned k = 0;
 
   mutex_assert_held (&d->lock);
   for (struct class *c = d->class; n > 0 && c < d->class + d->nclasses;) {
@@ -319,21 +344,26 @@ place_locked (struct drum *d, uint32_t n, struct slot_run *runs)
     }
     n -= run.n;
     d->nfree -= run.n;
-    if (nruns > 0 && runs[nruns - 1].first + runs[nruns - 1].n == run.first)
-      runs[nruns - 1].n += run.n; /* the next stripe of a class of one */
+    if (k > 0 && runs[k - 1].first + runs[k - 1].n == run.first)
+      runs[k - 1].n += run.n; /* the next stripe of a class of one */
     else
-      runs[nruns++] = run;
+      runs[k++] = run;
   }
-  if (n > 0)
+  if (n > 0) {
     bug ("%u slots that the drum counts as free are in no blist", n);
-  return nruns;
+    while (k > 0)
+      free_run_locked (d, runs[--k]);
+    return -EIO;
+  }
+  *nruns = k;
+  return 0;
 }
 
 int
 drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs, unsigned *nruns)
 {
   uint32_t n = nnew + nmove;
-  enum event event = EVENT_NONE;
+  struct notice notice = { .what = NOTHING };
   int ret = -ENOSPC;
 
   if (n == 0 || n > DRUM_BATCH)
@@ -345,43 +375,35 @@ drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs
     d->nwaiting--;
   }
   if (nnew <= room_locked (d) && n <= d->nfree) {
-    *nruns = place_locked (d, n, runs);
-    d->nmoving += nmove;
-    event = size_check_locked (d);
-    ret = 0;
+    ret = place_locked (d, n, runs, nruns);
+    if (ret == 0)
+      d->nmoving += nmove;
+    notice = size_check_locked (d);
   } else if (n == 1 && !d->full) {
     d->full = true;
-    event = EVENT_FULL;
+    notice.what = FULL;
   }
   mutex_unlock (&d->lock);
-  say (event);
+  say (notice);
   return ret;
 }
 
 void
 drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove)
 {
-  enum event event;
+  struct notice notice;
 
   mutex_lock (&d->lock);
-  for (unsigned i = 0; i < nruns; i++) {
-    uint32_t first = 0;
-    struct device *dev = space_lookup (&d->space, runs[i].first, &first);
-
-    if (dev && blist_free (dev->blist, runs[i].first - first, runs[i].n) == 0)
-      d->nfree += runs[i].n;
-    else
-      bug ("slots %u to %u are freed, and were not used", runs[i].first,
-           runs[i].first + runs[i].n - 1);
-  }
+  for (unsigned i = 0; i < nruns; i++)
+    free_run_locked (d, runs[i]);
   if (nmove > d->nmoving)
     bug ("more moves end than began");
   d->nmoving -= nmove;
-  event = size_check_locked (d);
+  notice = size_check_locked (d);
   if (d->nwaiting)
     pthread_cond_broadcast (&d->slots_returned);
   mutex_unlock (&d->lock);
-  say (event);
+  say (notice);
 }
 
 /* The device that slot is on, and its number there. */

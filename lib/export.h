@@ -11,7 +11,8 @@
  * Locking:  any number of threads at once. Each request holds its page range (rangelock.h) while it runs; long trims and
  *           zeroes take it in pieces of EXPORT_PIECE pages, so that they stall nobody.
  * Memory:   none on the I/O path but the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
- * Errors:   0 or -errno; towards a client -EIO and -ENOSPC. -EIO also for a page marked lost.
+ * Errors:   0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, and what a
+ *           device's I/O gave; the server answers its client with ENOSPC or EIO.
  */
 #ifndef DRUM_EXPORT_H
 #define DRUM_EXPORT_H

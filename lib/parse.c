@@ -29,7 +29,7 @@ parse_size (const char *parameter, const char *text, uint64_t *bytes)
   if (*end) {
     const char *unit = strchr (units, tolower ((unsigned char) *end));
 
-    if (end[1] || (!unit && *end != 's'))
+    if (end[1] || (!unit && *end != 's' && *end != 'S'))
       goto bad;
     shift = unit ? 10 * (unsigned) (unit - units) : 9;
   }
@@ -117,7 +117,7 @@ parse_option (const char *option, struct swapdev_spec *spec, unsigned *has)
   }
   *has |= is;
   if (is_prio)
-    return parse_int (parameter, option + 5, PRIO_MIN, PRIO_MAX, &spec->prio);
+    return parse_int (parameter, option + 5, SWAP_PRIO_MIN, SWAP_PRIO_MAX, &spec->prio);
   ret = parse_size (parameter, option + 5, &spec->create_bytes);
   if (ret == 0 && spec->create_bytes == 0) {
     log_error ("%s 0 is no size for a device: leave size= out to take a file as it is", parameter);
@@ -129,7 +129,7 @@ parse_option (const char *option, struct swapdev_spec *spec, unsigned *has)
 int
 parse_device (const char *text, struct swapdev_spec *spec)
 {
-  struct swapdev_spec parsed = { .prio = PRIO_DEFAULT };
+  struct swapdev_spec parsed = { .prio = SWAP_PRIO_DEFAULT };
   char *copy = strdup (text), *rest = copy;
   unsigned has = 0;
   int ret = 0;

@@ -12,7 +12,7 @@
 
 struct swapdev_spec;
 
-/* "64K": digits and at most one of b k m g t p e (powers of 1024, either case) or s (sectors of 512), as nbdkit has it. */
+/* "64K": digits and at most one of b k m g t p e (powers of 1024) or s (sectors of 512), in either case. */
 int parse_size (const char *parameter, const char *text, uint64_t *bytes);
 
 /* Decimal, in [min, max]. */

@@ -136,7 +136,9 @@ create_export (const struct service_config *config, struct service *service)
   if (export.size_bytes == 0)
     export.size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
   ret = export_create (service->drum, &export, &service->export);
-  if (ret < 0)
+  if (ret == -EINVAL)
+    log_error ("size=: %" PRIu64 " is not a multiple of %u bytes", export.size_bytes, PAGE_BYTES);
+  else if (ret < 0)
     log_error ("size=: no memory for the page map of an export of %" PRIu64
                " bytes: give a smaller size=",
                export.size_bytes);

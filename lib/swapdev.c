@@ -61,6 +61,7 @@ open_existing (struct swapdev *dev, const struct stat *st)
 {
   const char *path = dev->path;
   int flags = O_RDWR | O_CLOEXEC | O_NOCTTY;
+  struct stat now;
 
   if (!S_ISREG (st->st_mode) && !S_ISBLK (st->st_mode)) {
     log_error ("%s: is %s, and a swap device is a regular file or a block device", path,
@@ -71,8 +72,12 @@ open_existing (struct swapdev *dev, const struct stat *st)
   if (dev->is_block)
     flags |= O_EXCL; /* on Linux: -EBUSY if the kernel uses it, and ours alone from here on */
   dev->fd = open (path, flags);
-  if (dev->fd >= 0)
-    return 0;
+  if (dev->fd >= 0 && fstat (dev->fd, &now) == 0) {
+    if (((now.st_mode ^ st->st_mode) & S_IFMT) == 0)
+      return 0;
+    log_error ("%s: became something else while it was opened: try again", path);
+    return -EINVAL;
+  }
   int err = errno;
   if (err == EBUSY)
     return claim_busy (path, st);

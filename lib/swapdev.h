@@ -30,12 +30,12 @@ enum {
   SWAPDEV_MIN_SLOTS = 3, /* those and one page */
 };
 
-enum { PRIO_DEFAULT = -1, PRIO_MIN = -1, PRIO_MAX = 32767 };
+enum { SWAP_PRIO_DEFAULT = -1, SWAP_PRIO_MIN = -1, SWAP_PRIO_MAX = 32767 };
 
 /* What the user asks for. */
 struct swapdev_spec {
   const char *path;      /* absolute */
-  int prio;              /* PRIO_MIN to PRIO_MAX, higher is used first */
+  int prio;              /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
   uint64_t create_bytes; /* create a regular file of this size; 0: it must exist */
   bool force;            /* take a device that may carry someone's data */
 };

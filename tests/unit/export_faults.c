@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#undef PRIO_MIN /* of nice(2); swapdev.h has its own */
-#undef PRIO_MAX
 
 #include "lib/export.h"
 #include "lib/pagemap.h"
