@@ -96,7 +96,7 @@ median (double *values, unsigned n)
 static void
 print (const struct bench *b, const char *what, double value, const char *unit)
 {
-  printf ("blist_%s_%s_%s %.4g %s\n", b->name, what, unit, value, unit);
+  printf ("blist_%s_%s_%s %.6g %s\n", b->name, what, unit, value, unit);
   fflush (stdout);
 }
 
