@@ -17,8 +17,10 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { KIB = 1024, MIB = 1024 * KIB, MAX_PARAMS = 4, MAX_WORDS = 3 };
 
@@ -26,7 +28,7 @@ enum { KIB = 1024, MIB = 1024 * KIB, MAX_PARAMS = 4, MAX_WORDS = 3 };
 static void
 setup (void)
 {
-  scratch_setup ();
+  dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("nbdkit's own plugins take other parameters");
   /* With libasan of Debian 12 preloaded, any nbdkit that has called perror or strerror hangs at its exit, in
@@ -35,7 +37,7 @@ setup (void)
     cr_skip_test ("nbdkit with a sanitizer's runtime may hang when it ends with an error");
 }
 
-TestSuite (badinput, .init = setup, .fini = scratch_teardown, .timeout = 300);
+TestSuite (badinput, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 static void
 make_files (void)

@@ -11,9 +11,10 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/stamp.h"
+
 #include "client.h"
-#include "scratch.h"
-#include "stamp.h"
+#include "dev.h"
 
 struct nbd_handle *
 client_open (const struct server *srv)

@@ -15,7 +15,8 @@
 
 #include <libnbd.h>
 
-#include "random.h"
+#include "tests/random.h"
+
 #include "server.h"
 
 struct nbd_handle *client_open (const struct server *srv);

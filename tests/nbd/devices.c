@@ -14,20 +14,22 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { MIB = 1 << 20 };
 
 static void
 setup (void)
 {
-  scratch_setup ();
+  dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("only the drum has backing devices");
 }
 
-TestSuite (devices, .init = setup, .fini = scratch_teardown, .timeout = 300);
+TestSuite (devices, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 /* A loop device over a file, that goes away by itself when nobody has it open. *fd keeps it. */
 static char *

@@ -15,20 +15,22 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { KIB = 1024, MIB = 1024 * KIB, DEVICE_UUID_AT = 32, GENERATION_AT = 56 };
 
 static void
 setup (void)
 {
-  scratch_setup ();
+  dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("only the drum has backing files");
 }
 
-TestSuite (files, .init = setup, .fini = scratch_teardown, .timeout = 300);
+TestSuite (files, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 static void
 start_and_stop (const char *param)
@@ -42,7 +44,7 @@ start_and_stop (const char *param)
 static uint64_t
 generation (const char *path)
 {
-  unsigned char *label = file_read (path, NULL);
+  unsigned char *label = file_contents (path, NULL);
   uint64_t value;
 
   cr_assert_eq (memcmp (label, "DRUMSWAP", 8), 0, "%s has no label", path);
@@ -97,7 +99,7 @@ Test (files, holes_are_filled)
   start_and_stop (path);
   cr_assert_geq (stat_of (path).st_blocks * 512, 4 * MIB);
   cr_assert_eq (stat_of (path).st_size, 4 * MIB);
-  cr_assert_eq (memcmp (file_read (path, NULL) + 2 * MIB + 5, "here", 4), 0);
+  cr_assert_eq (memcmp (file_contents (path, NULL) + 2 * MIB + 5, "here", 4), 0);
 }
 
 /* Blocks behind the end of a file do not make up for a hole inside it. */
@@ -182,8 +184,8 @@ Test (files, taken_again)
     cr_assert_gt (generation (a), before_a);
     cr_assert_gt (generation (b), before_b);
     if (i == 1)
-      memcpy (uuid, file_read (a, NULL) + DEVICE_UUID_AT, sizeof uuid);
-    cr_assert_eq (memcmp (file_read (a, NULL) + DEVICE_UUID_AT, uuid, sizeof uuid), 0);
+      memcpy (uuid, file_contents (a, NULL) + DEVICE_UUID_AT, sizeof uuid);
+    cr_assert_eq (memcmp (file_contents (a, NULL) + DEVICE_UUID_AT, uuid, sizeof uuid), 0);
     for (unsigned page = 0; page < 400; page++) {
       client_expect_page (nbd, 0, 0, page);
       client_write_page (nbd, i, 1, page);

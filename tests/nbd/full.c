@@ -10,14 +10,15 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/stamp.h"
+
 #include "client.h"
-#include "scratch.h"
-#include "stamp.h"
+#include "dev.h"
 
 /* 514 + 258 + 258 pages, of which 2 each are labels, leave 1024 slots; one in 64 of them is kept back. */
 enum { NUSABLE = 1024, NKEPT = 16, NDATA = NUSABLE - NKEPT, NCLIENTS = 4 };
 
-TestSuite (full, .init = scratch_setup, .fini = scratch_teardown, .timeout = 600);
+TestSuite (full, .init = dev_setup, .fini = dev_teardown, .timeout = 600);
 
 static void
 require_drum (void)

@@ -11,21 +11,23 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+#include "tests/stamp.h"
+
 #include "client.h"
-#include "scratch.h"
-#include "stamp.h"
+#include "dev.h"
 
 enum { KIB = 1024, MIB = 1024 * KIB, MAX_EXTENTS = 64 };
 
 static void
 setup (void)
 {
-  scratch_setup ();
+  dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("nbdkit's own plugins have their own geometry");
 }
 
-TestSuite (geometry, .init = setup, .fini = scratch_teardown, .timeout = 300);
+TestSuite (geometry, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 static struct nbd_handle *
 start (struct server *srv, const char *device, const char *size)
@@ -74,7 +76,7 @@ Test (geometry, thin_size)
 static uint64_t
 resident_kib (const struct server *srv)
 {
-  char *status = (char *) file_read (str ("/proc/%d/status", (int) srv->pid), NULL);
+  char *status = (char *) file_contents (str ("/proc/%d/status", (int) srv->pid), NULL);
 
   return strtoull (strstr (status, "VmRSS:") + 6, NULL, 10);
 }

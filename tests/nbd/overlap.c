@@ -15,14 +15,15 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/stamp.h"
+
 #include "client.h"
-#include "scratch.h"
-#include "stamp.h"
+#include "dev.h"
 
 enum { NPAGES = 64, MAX_RUN = 24, NWRITERS = 4, NREADERS = 3, NTRIMMERS = 1 };
 enum { NWORKERS = NWRITERS + NREADERS + NTRIMMERS };
 
-TestSuite (overlap, .init = scratch_setup, .fini = scratch_teardown, .timeout = 600);
+TestSuite (overlap, .init = dev_setup, .fini = dev_teardown, .timeout = 600);
 
 struct board {
   unsigned nsteps;

@@ -10,21 +10,23 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+#include "tests/stamp.h"
+
 #include "client.h"
-#include "scratch.h"
-#include "stamp.h"
+#include "dev.h"
 
 enum { MAX_PAGES = 4096, LABEL_PAGES = 2, NOWHERE = -1 };
 
 static void
 setup (void)
 {
-  scratch_setup ();
+  dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("only the drum has backing files");
 }
 
-TestSuite (placement, .init = setup, .fini = scratch_teardown, .timeout = 300);
+TestSuite (placement, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 struct place {
   int file; /* index of its path, or NOWHERE */
@@ -41,7 +43,7 @@ find_pages (const char *const *paths, uint32_t sequence)
     where[i].file = NOWHERE;
   for (int file = 0; paths[file]; file++) {
     size_t len;
-    unsigned char *data = file_read (paths[file], &len);
+    unsigned char *data = file_contents (paths[file], &len);
 
     for (size_t slot = 0; slot < len / PAGE_BYTES; slot++) {
       struct stamp stamp;
@@ -121,7 +123,7 @@ Test (placement, higher_priority_first)
   server_stop (&srv);
   /* Labels stand where they were, on a drum that has been full. */
   for (unsigned i = 0; i < 3; i++)
-    cr_assert_eq (memcmp (file_read (paths[i], NULL), "DRUMSWAP", 8), 0);
+    cr_assert_eq (memcmp (file_contents (paths[i], NULL), "DRUMSWAP", 8), 0);
 }
 
 /* Priority 0 is above the default, -1. */

@@ -13,11 +13,11 @@
 #include <criterion/criterion.h>
 
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { NCLIENTS = 4, NPAGES = 12, NBYTES = NPAGES * PAGE_BYTES };
 
-TestSuite (rmw, .init = scratch_setup, .fini = scratch_teardown, .timeout = 600);
+TestSuite (rmw, .init = dev_setup, .fini = dev_teardown, .timeout = 600);
 
 struct cells {
   unsigned cell_bytes;

@@ -23,7 +23,9 @@
 
 #include <criterion/criterion.h>
 
-#include "scratch.h"
+#include "tests/scratch.h"
+
+#include "dev.h"
 #include "server.h"
 
 enum { PATIENCE_MS = 120 * 1000, MAX_ARGS = 64, MAX_SERVERS = 4 };
@@ -241,7 +243,7 @@ server_refuses (const struct server_options *options)
 char *
 server_stderr (const struct server *srv)
 {
-  return (char *) file_read (srv->stderr_path, NULL);
+  return (char *) file_contents (srv->stderr_path, NULL);
 }
 
 void

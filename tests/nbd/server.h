@@ -57,7 +57,7 @@ char *server_stderr (const struct server *srv);
 /* Wait until it has written this to stderr. */
 void server_wait_stderr (const struct server *srv, const char *text);
 
-/* For scratch_teardown: end what a failed test has left, and print its stderr. */
+/* For dev_teardown: end what a failed test has left, and print its stderr. */
 void server_kill_all (void);
 
 #endif

@@ -15,11 +15,11 @@
 #include <criterion/criterion.h>
 
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { MAX_DEPTH = 8, NREGIONS = 4, MIB = 1 << 20 };
 
-TestSuite (shadow, .init = scratch_setup, .fini = scratch_teardown, .timeout = 900);
+TestSuite (shadow, .init = dev_setup, .fini = dev_teardown, .timeout = 900);
 
 enum kind { READ, WRITE, TRIM, ZERO, AFTER_TRIM };
 

@@ -9,12 +9,14 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/scratch.h"
+
 #include "client.h"
-#include "scratch.h"
+#include "dev.h"
 
 enum { MIB = 1 << 20 };
 
-TestSuite (tools, .init = scratch_setup, .fini = scratch_teardown, .timeout = 600);
+TestSuite (tools, .init = dev_setup, .fini = dev_teardown, .timeout = 600);
 
 static char *
 start (struct server *srv)

@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 #include "lib/claim.h"
+#include "tests/scratch.h"
 
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { MIB = 1 << 20 };
 
@@ -48,7 +49,7 @@ open_file (const char *name)
 /* What is locked by this very process is the same file named twice: both names are said. */
 Test (claim, names_the_other_name)
 {
-  char *other = scratch_path ("%s", "hard");
+  char *other = scratch_path ("hard");
   int a = open_file (path), b;
 
   cr_assert_eq (link (path, other), 0);

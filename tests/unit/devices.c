@@ -6,13 +6,13 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "scratch.h"
+#include "tests/scratch.h"
 
 struct swapdev *
 device_create (const char *name, int prio, uint32_t nusable)
 {
   struct swapdev_spec spec = {
-    .path = scratch_path ("%s", name),
+    .path = scratch_path (name),
     .prio = prio,
     .create_bytes = (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES,
   };

@@ -13,9 +13,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "tests/scratch.h"
+
 #include "devices.h"
 #include "logged.h"
-#include "scratch.h"
 
 static void
 setup (void)
@@ -323,7 +324,7 @@ Test (drum, lists_devices)
   cr_assert_null (devices[3].path, "more than asked for");
   cr_assert_eq (drum_devices (d, devices, 4), 4);
   for (unsigned i = 0; i < 4; i++) {
-    cr_assert_str_eq (devices[i].path, scratch_path ("%s", order[i]));
+    cr_assert_str_eq (devices[i].path, scratch_path (order[i]));
     cr_assert_eq (devices[i].end - devices[i].first, devices[i].nslots + SWAPDEV_NRESERVED);
   }
   cr_assert_eq (devices[0].nfree, 4);

@@ -9,11 +9,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "tests/nbd/random.h"
+#include "tests/random.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { MAX_SLOTS = 20000, MAX_DEVICES = 12 };
 

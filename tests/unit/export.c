@@ -16,12 +16,12 @@
 #include <sys/sysinfo.h>
 
 #include "lib/export.h"
-#include "tests/nbd/random.h"
-#include "tests/nbd/stamp.h"
+#include "tests/random.h"
+#include "tests/scratch.h"
+#include "tests/stamp.h"
 
 #include "devices.h"
 #include "logged.h"
-#include "scratch.h"
 
 static struct drum *drum;
 static struct export *export;
@@ -196,7 +196,7 @@ static unsigned
 count_on_device (const char *name, uint64_t number, uint32_t sequence)
 {
   size_t len;
-  unsigned char *data = file_contents (scratch_path ("%s", name), &len);
+  unsigned char *data = file_contents (scratch_path (name), &len);
   unsigned n = 0;
 
   stamp_fill (page, (struct stamp){ .writer = 1, .sequence = sequence, .page = number });

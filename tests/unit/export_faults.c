@@ -16,11 +16,12 @@
 
 #include "lib/export.h"
 #include "lib/pagemap.h"
-#include "tests/nbd/stamp.h"
+#include "tests/scratch.h"
+#include "tests/stamp.h"
 
 #include "devices.h"
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { NPAGES = 100, NSLOTS = 150, DEVICE_BYTES = (NSLOTS + SWAPDEV_NRESERVED) * PAGE_BYTES };
 
@@ -47,7 +48,7 @@ setup (void)
   logged_start ();
   drum = drum_make (16);
   drum_add_file (drum, "a", 0, NSLOTS);
-  path = scratch_path ("%s", "a");
+  path = scratch_path ("a");
 }
 
 static void

@@ -11,11 +11,11 @@
 #include <string.h>
 
 #include "lib/export.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { NPAGES = 700, BYTES = NPAGES * PAGE_BYTES };
 

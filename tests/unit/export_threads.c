@@ -14,12 +14,12 @@
 #include <string.h>
 
 #include "lib/export.h"
-#include "tests/nbd/random.h"
-#include "tests/nbd/stamp.h"
+#include "tests/random.h"
+#include "tests/scratch.h"
+#include "tests/stamp.h"
 
 #include "devices.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { NTHREADS = 6, MAX_PAGES = 512, MAX_REQUEST = 300 };
 

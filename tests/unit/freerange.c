@@ -8,7 +8,7 @@
 #include <inttypes.h>
 
 #include "lib/freerange.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 enum { MAX_FREED = 4096 };
 

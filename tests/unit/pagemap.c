@@ -16,7 +16,7 @@
 
 #include "lib/pagemap.h"
 #include "lib/units.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 static const struct pagemap_entry none = { .slot = SLOT_NONE };
 

@@ -11,7 +11,7 @@
 
 #include "lib/pagesum.h"
 #include "lib/units.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 static unsigned char page[PAGE_BYTES];
 

@@ -16,9 +16,10 @@
 
 #include "lib/prealloc.h"
 #include "lib/units.h"
+#include "tests/scratch.h"
 
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { FILE_BYTES = 1 << 20 };
 

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 #include "lib/rangelock.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 static struct rangelock rl;
 

@@ -16,10 +16,11 @@
 #include "lib/export.h"
 #include "lib/label.h"
 #include "lib/service.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { MIB = 1 << 20, MAX_SPECS = 300 };
 
@@ -48,7 +49,7 @@ add_spec (const char *path, uint64_t create_bytes)
 static void
 add_new_file (const char *name, uint64_t bytes)
 {
-  add_spec (scratch_path ("%s", name), bytes);
+  add_spec (scratch_path (name), bytes);
 }
 
 static struct label
@@ -175,7 +176,7 @@ Test (service, one_bad_device_stops_all)
 
   add_new_file ("new", MIB);
   add_spec (old, 0);
-  add_spec (scratch_path ("%s", "missing"), 0);
+  add_spec (scratch_path ("missing"), 0);
   assert_fails (-ENOENT, "missing");
   data = file_contents (old, &len);
   for (size_t i = 0; i < len; i++)

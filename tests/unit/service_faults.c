@@ -22,10 +22,11 @@
 
 #include "lib/export.h"
 #include "lib/service.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { DISARMED = -1 };
 
@@ -147,7 +148,7 @@ make_devices (void)
   spec[0].path = file_make ("sparse", MIB);
   spec[1].path = file_make ("data", MIB);
   spec[1].force = true;
-  spec[2].path = scratch_path ("%s", "new");
+  spec[2].path = scratch_path ("new");
   spec[2].create_bytes = MIB;
   for (unsigned i = 0; i < 100; i++)
     file_write (spec[1].path, i * 1000, "data", 4);

@@ -10,7 +10,7 @@
 
 #include "lib/slotio.h"
 #include "lib/units.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 static struct drum *const drum = (struct drum *) &drum; /* never looked into */
 

@@ -13,7 +13,7 @@
 
 #include "lib/space.h"
 #include "lib/units.h"
-#include "tests/nbd/random.h"
+#include "tests/random.h"
 
 static struct space space;
 static char owner[SPACE_MAX + 1];

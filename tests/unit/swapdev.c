@@ -20,10 +20,11 @@
 #include <unistd.h>
 
 #include "lib/label.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { MIB = 1 << 20, RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES };
 
@@ -85,7 +86,7 @@ Test (swapdev, creates_files)
   struct stat st;
 
   umask (0);
-  spec.path = scratch_path ("%s", "new");
+  spec.path = scratch_path ("new");
   spec.create_bytes = MIB;
   open_device ();
   prepare (1);
@@ -108,7 +109,7 @@ Test (swapdev, creates_files)
 Test (swapdev, undo_removes_what_it_created)
 {
   for (unsigned i = 0; i < 2; i++) {
-    spec.path = scratch_path ("%s", "new");
+    spec.path = scratch_path ("new");
     spec.create_bytes = MIB;
     open_device ();
     if (i)
@@ -200,7 +201,7 @@ Test (swapdev, refuses_tiny_files)
   assert_refused (-EINVAL, "is 12287 bytes");
   cr_assert_eq (truncate (spec.path, 0), 0);
   assert_refused (-EINVAL, "is 0 bytes");
-  spec.path = scratch_path ("%s", "new");
+  spec.path = scratch_path ("new");
   spec.create_bytes = PAGE_BYTES;
   assert_refused (-EINVAL, "is 4096 bytes");
   cr_assert_eq (scratch_count (), 1);
@@ -209,7 +210,7 @@ Test (swapdev, refuses_tiny_files)
 /* Too large: more than a drum can number; nothing is created. */
 Test (swapdev, refuses_huge_files)
 {
-  spec.path = scratch_path ("%s", "new");
+  spec.path = scratch_path ("new");
   spec.create_bytes = (UINT64_C (1) << 44) - PAGE_BYTES;
   assert_refused (-EFBIG, "16T");
   spec.create_bytes = INT64_MAX;
@@ -220,9 +221,9 @@ Test (swapdev, refuses_huge_files)
 /* No file, and no size= to create it; or a folder that is not there. */
 Test (swapdev, refuses_missing_files)
 {
-  spec.path = scratch_path ("%s", "missing");
+  spec.path = scratch_path ("missing");
   assert_refused (-ENOENT, "size=SIZE");
-  spec.path = scratch_path ("%s", "missing/f");
+  spec.path = scratch_path ("missing/f");
   spec.create_bytes = MIB;
   assert_refused (-ENOENT, "can't be created");
 }
@@ -243,11 +244,11 @@ Test (swapdev, refuses_another_size)
 /* Folders, character devices and pipes are no swap devices. */
 Test (swapdev, refuses_other_kinds)
 {
-  spec.path = scratch_path ("%s", "");
+  spec.path = scratch_path ("");
   assert_refused (-EINVAL, "is a directory");
   spec.path = "/dev/null";
   assert_refused (-EINVAL, "special file");
-  spec.path = scratch_path ("%s", "fifo");
+  spec.path = scratch_path ("fifo");
   cr_assert_eq (mkfifo (spec.path, 0600), 0);
   assert_refused (-EINVAL, "special file");
 }
@@ -257,7 +258,7 @@ Test (swapdev, follows_links)
 {
   char *file = file_make ("f", MIB);
 
-  spec.path = scratch_path ("%s", "link");
+  spec.path = scratch_path ("link");
   cr_assert_eq (symlink (file, spec.path), 0);
   open_device ();
   prepare (1);
@@ -271,12 +272,12 @@ Test (swapdev, refuses_the_same_file_twice)
   static const char *const names[] = { "f", "hard", "soft", "./f" };
   char *file = file_make ("f", MIB);
 
-  cr_assert_eq (link (file, scratch_path ("%s", "hard")), 0);
-  cr_assert_eq (symlink (file, scratch_path ("%s", "soft")), 0);
+  cr_assert_eq (link (file, scratch_path ("hard")), 0);
+  cr_assert_eq (symlink (file, scratch_path ("soft")), 0);
   spec.path = file;
   open_device ();
   for (unsigned i = 0; i < 4; i++) {
-    spec.path = scratch_path ("%s", names[i]);
+    spec.path = scratch_path (names[i]);
     cr_assert_eq (swapdev_open (&spec, &dev), -EBUSY, "%s", names[i]);
     cr_assert_eq (logged_count (str ("%s: is the same file as %s,", spec.path, file)), 1, "%s",
                   logged_last ());
@@ -494,7 +495,7 @@ Test (swapdev, refuses_the_same_block_device_twice)
 
   spec.path = loop;
   open_device ();
-  spec.path = scratch_path ("%s", "link");
+  spec.path = scratch_path ("link");
   cr_assert_eq (symlink (loop, spec.path), 0);
   cr_assert_eq (swapdev_open (&spec, &dev), -EBUSY);
   cr_assert_eq (logged_count (str ("%s: is the same file as %s,", spec.path, loop)), 1, "%s",
@@ -504,7 +505,7 @@ Test (swapdev, refuses_the_same_block_device_twice)
 /* A block device with a file system is refused; one that is mounted, even with force. */
 Test (swapdev, refuses_mounted_block_devices)
 {
-  char *dir = scratch_path ("%s", "mnt");
+  char *dir = scratch_path ("mnt");
 
   spec.path = make_loop (8 * MIB);
   if (shell ("/sbin/mkfs.ext4 -q -F %s", spec.path) != 0)

@@ -10,11 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/nbd/random.h"
+#include "tests/random.h"
+#include "tests/scratch.h"
 
 #include "devices.h"
+#include "files.h"
 #include "logged.h"
-#include "scratch.h"
 
 enum { NSLOTS = 200 };
 
@@ -159,9 +160,9 @@ Test (swapdev_io, slots_have_their_place)
 {
   cr_assert_eq (transfer (true, data, 2, 1), 0);
   cr_assert_eq (transfer (true, data, NSLOTS + 1, 1), 0);
-  file_read (scratch_path ("%s", "a"), 2 * PAGE_BYTES, back, PAGE_BYTES);
+  file_read (scratch_path ("a"), 2 * PAGE_BYTES, back, PAGE_BYTES);
   cr_assert_eq (memcmp (back, data, PAGE_BYTES), 0);
-  file_read (scratch_path ("%s", "a"), (NSLOTS + 1) * PAGE_BYTES, back, PAGE_BYTES);
+  file_read (scratch_path ("a"), (NSLOTS + 1) * PAGE_BYTES, back, PAGE_BYTES);
   cr_assert_eq (memcmp (back, data, PAGE_BYTES), 0);
 }
 
