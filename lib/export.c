@@ -222,6 +222,7 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   char *at = buf;
   int ret = 0;
 
+  pagemap_prefetch (e->map, cut_start (&c));
   rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), false);
   if (c.head_bytes)
     ret = read_part (e, c.first - 1, c.head_offset, c.head_bytes, at);
@@ -371,6 +372,7 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   const char *at = buf;
   int ret = 0;
 
+  pagemap_prefetch (e->map, cut_start (&c));
   rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), true);
   if (c.head_bytes)
     ret = write_part (e, c.first - 1, c.head_offset, c.head_bytes, at);

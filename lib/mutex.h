@@ -42,7 +42,13 @@ mutex_assert_held (struct mutex *m)
 static inline void
 mutex_init (struct mutex *m)
 {
-  pthread_mutex_init (&m->mutex, NULL);
+  pthread_mutexattr_t attr;
+
+  /* Held for less time than it takes to sleep and be woken: look again for a while before that. */
+  pthread_mutexattr_init (&attr);
+  pthread_mutexattr_settype (&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+  pthread_mutex_init (&m->mutex, &attr);
+  pthread_mutexattr_destroy (&attr);
   mutex_set_owner (m, 0);
 }
 

@@ -94,6 +94,12 @@ leaf_is_set (const struct pagemap *pm, uint64_t leaf)
   return word >> leaf % LEAVES_PER_WORD & 1;
 }
 
+void
+pagemap_prefetch (const struct pagemap *pm, uint64_t page)
+{
+  __builtin_prefetch ((const void *) &pm->entry[page]);
+}
+
 struct pagemap_entry
 pagemap_get (const struct pagemap *pm, uint64_t page)
 {

@@ -33,6 +33,9 @@ void pagemap_destroy (struct pagemap *pm);
 /* Bytes of memory for a map of npages that is in use to the last page. */
 uint64_t pagemap_bytes (uint64_t npages);
 
+/* The entry of this page is wanted soon: have it on its way from memory meanwhile. */
+void pagemap_prefetch (const struct pagemap *pm, uint64_t page);
+
 struct pagemap_entry pagemap_get (const struct pagemap *pm, uint64_t page);
 void pagemap_set (struct pagemap *pm, uint64_t page, struct pagemap_entry entry);
 
