@@ -2,10 +2,10 @@
  *
  * sanitizer.c - lets Criterion run under the sanitizers.
  *
- * It leaks a little itself. And it (its BoxFort) shares memory with its worker processes at an address between 0x2000... and 0x6000... that it
- * guesses with rand_r, (rand_r () & 0x3fffff) << 24 above the first, and gives up after ten guesses that are not free. The
- * thread sanitizer leaves little of that to programs. So rand_r is one that guesses well: behind what is left to position
- * independent programs (0x5500... to 0x5680...), a place for each call.
+ * It leaks a little itself. And it (its BoxFort) shares memory with its worker processes at an address between 0x2000...
+ * and 0x6000... that it guesses with rand_r, (rand_r () & 0x3fffff) << 24 above the first, and gives up after ten guesses
+ * that are not free. The thread sanitizer leaves little of that to programs. So rand_r is one that guesses well: behind
+ * what is left to position independent programs (0x5500... to 0x5680...), a place for each call.
  */
 #include <config.h>
 
