@@ -162,6 +162,15 @@ file_contents (const char *path, size_t *len)
   return keep (data);
 }
 
+struct stat
+file_stat (const char *path)
+{
+  struct stat st;
+
+  cr_assert_eq (stat (path, &st), 0, "%s: %m", path);
+  return st;
+}
+
 int
 shell (const char *fmt, ...)
 {

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 /* The .init and .fini of a suite that needs files, or the first and last call in its own. */
 void scratch_setup (void);
@@ -27,6 +28,8 @@ void file_write (const char *path, uint64_t offset, const void *data, size_t len
 
 /* The whole file, with a zero byte behind it; *len, unless len is NULL, without that byte. The test may free it. */
 unsigned char *file_contents (const char *path, size_t *len);
+
+struct stat file_stat (const char *path);
 
 /* Run a shell command; its output is printed only if it fails. 0, or its wait status. */
 int shell (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));

@@ -52,15 +52,6 @@ generation (const char *path)
   return le64toh (value);
 }
 
-static struct stat
-stat_of (const char *path)
-{
-  struct stat st;
-
-  cr_assert_eq (stat (path, &st), 0, "%s: %m", path);
-  return st;
-}
-
 /* size= makes a file of exactly that size, with no holes, that only its owner may read; it stays. */
 Test (files, created)
 {
@@ -68,13 +59,13 @@ Test (files, created)
 
   umask (0);
   start_and_stop (dev_path ("a,size=4M"));
-  st = stat_of (dev_path ("a"));
+  st = file_stat (dev_path ("a"));
   cr_assert_eq (st.st_mode, S_IFREG | 0600, "mode %o", st.st_mode);
   cr_assert_eq (st.st_size, 4 * MIB);
   cr_assert_geq (st.st_blocks * 512, 4 * MIB);
   umask (077);
   start_and_stop (dev_path ("b,size=1000000"));
-  st = stat_of (dev_path ("b"));
+  st = file_stat (dev_path ("b"));
   cr_assert_eq (st.st_mode, S_IFREG | 0600);
   cr_assert_eq (st.st_size, 1000000);
   cr_assert_geq (st.st_blocks * 512, 1000000);
@@ -95,10 +86,10 @@ Test (files, holes_are_filled)
   char *path = dev_sparse ("a", 4 * MIB);
 
   file_write (path, 2 * MIB + 5, "here", 4);
-  cr_assert_lt (stat_of (path).st_blocks * 512, MIB);
+  cr_assert_lt (file_stat (path).st_blocks * 512, MIB);
   start_and_stop (path);
-  cr_assert_geq (stat_of (path).st_blocks * 512, 4 * MIB);
-  cr_assert_eq (stat_of (path).st_size, 4 * MIB);
+  cr_assert_geq (file_stat (path).st_blocks * 512, 4 * MIB);
+  cr_assert_eq (file_stat (path).st_size, 4 * MIB);
   cr_assert_eq (memcmp (file_contents (path, NULL) + 2 * MIB + 5, "here", 4), 0);
 }
 
@@ -113,10 +104,10 @@ Test (files, holes_are_found_whatever_st_blocks_says)
       fallocate (fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 2 * MIB, MIB) == -1)
     cr_skip_test ("this file system can't make such a file");
   close (fd);
-  before = stat_of (path);
+  before = file_stat (path);
   cr_assert_geq (before.st_blocks * 512, 4 * MIB);
   start_and_stop (path);
-  after = stat_of (path);
+  after = file_stat (path);
   cr_assert_geq (after.st_blocks * 512, before.st_blocks * 512 + MIB, "the hole is still there");
 }
 
@@ -124,10 +115,10 @@ Test (files, holes_are_found_whatever_st_blocks_says)
 Test (files, commas_in_names)
 {
   start_and_stop (dev_path ("a,,b,size=1M"));
-  cr_assert_eq (stat_of (dev_path ("a,b")).st_size, MIB);
+  cr_assert_eq (file_stat (dev_path ("a,b")).st_size, MIB);
   start_and_stop (dev_path ("a,,b"));
   start_and_stop (dev_path (",,c,,,,,size=2M,prio=7"));
-  cr_assert_eq (stat_of (dev_path (",c,,")).st_size, 2 * MIB);
+  cr_assert_eq (file_stat (dev_path (",c,,")).st_size, 2 * MIB);
   start_and_stop (dev_path (",,c,,,,"));
 }
 
@@ -135,9 +126,9 @@ Test (files, commas_in_names)
 Test (files, odd_names)
 {
   start_and_stop (str ("device=%s", dev_path ("a b,size=1M")));
-  cr_assert_eq (stat_of (dev_path ("a b")).st_size, MIB);
+  cr_assert_eq (file_stat (dev_path ("a b")).st_size, MIB);
   start_and_stop (str ("device=%s", dev_path ("x=y:z\xff,size=1M")));
-  cr_assert_eq (stat_of (dev_path ("x=y:z\xff")).st_size, MIB);
+  cr_assert_eq (file_stat (dev_path ("x=y:z\xff")).st_size, MIB);
 }
 
 /* A relative name is one from where nbdkit was started. */
@@ -145,7 +136,7 @@ Test (files, relative_names)
 {
   cr_assert_eq (chdir (dev_path (".")), 0);
   start_and_stop ("a,size=1M");
-  cr_assert_eq (stat_of (dev_path ("a")).st_size, MIB);
+  cr_assert_eq (file_stat (dev_path ("a")).st_size, MIB);
   start_and_stop ("device=./a");
 }
 
@@ -221,10 +212,10 @@ Test (files, grown_and_shrunk)
   start_and_stop (dev_path ("a,size=1M"));
   cr_assert_eq (truncate (path, 3 * MIB), 0);
   start_and_stop (path);
-  cr_assert_geq (stat_of (path).st_blocks * 512, 3 * MIB);
+  cr_assert_geq (file_stat (path).st_blocks * 512, 3 * MIB);
   cr_assert_eq (truncate (path, MIB / 2), 0);
   start_and_stop (path);
-  cr_assert_eq (stat_of (path).st_size, MIB / 2);
+  cr_assert_eq (file_stat (path).st_size, MIB / 2);
 }
 
 /* dump_plugin and --help say what there is, without devices. */

@@ -69,15 +69,6 @@ assert_refused (int error, const char *says)
   assert_logged_error (says);
 }
 
-static struct stat
-stat_of (const char *path)
-{
-  struct stat st;
-
-  cr_assert_eq (stat (path, &st), 0, "%s: %m", path);
-  return st;
-}
-
 /* ---- files ---- */
 
 /* A file that does not exist is created with all its space, for its owner alone. */
@@ -90,7 +81,7 @@ Test (swapdev, creates_files)
   spec.create_bytes = MIB;
   open_device ();
   prepare (1);
-  st = stat_of (spec.path);
+  st = file_stat (spec.path);
   cr_assert_eq (st.st_mode, S_IFREG | 0600);
   cr_assert_eq (st.st_size, MIB);
   cr_assert_geq ((uint64_t) st.st_blocks * 512, MIB);
@@ -126,10 +117,10 @@ Test (swapdev, open_changes_nothing)
   struct stat before, after;
 
   spec.path = file_make ("f", MIB);
-  before = stat_of (spec.path);
+  before = file_stat (spec.path);
   open_device ();
   swapdev_close (dev);
-  after = stat_of (spec.path);
+  after = file_stat (spec.path);
   cr_assert_eq (after.st_size, before.st_size);
   cr_assert_eq (after.st_blocks, before.st_blocks);
   cr_assert_eq (after.st_mtime, before.st_mtime);
@@ -142,7 +133,7 @@ Test (swapdev, fills_sparse_files)
   file_write (spec.path, MIB + 5, "contents", 8);
   open_device ();
   prepare (1);
-  cr_assert_geq ((uint64_t) stat_of (spec.path).st_blocks * 512, 2 * MIB);
+  cr_assert_geq ((uint64_t) file_stat (spec.path).st_blocks * 512, 2 * MIB);
   file_read (spec.path, MIB + 5, buf, 8);
   cr_assert_eq (memcmp (buf, "contents", 8), 0);
   swapdev_close (dev);
@@ -234,7 +225,7 @@ Test (swapdev, refuses_another_size)
   spec.path = file_make ("f", MIB);
   spec.create_bytes = 2 * MIB;
   assert_refused (-EINVAL, "exists with 1048576 bytes");
-  cr_assert_eq (stat_of (spec.path).st_size, MIB);
+  cr_assert_eq (file_stat (spec.path).st_size, MIB);
   spec.create_bytes = MIB;
   open_device ();
   swapdev_undo (dev);
@@ -262,7 +253,7 @@ Test (swapdev, follows_links)
   cr_assert_eq (symlink (file, spec.path), 0);
   open_device ();
   prepare (1);
-  cr_assert_geq ((uint64_t) stat_of (file).st_blocks * 512, MIB);
+  cr_assert_geq ((uint64_t) file_stat (file).st_blocks * 512, MIB);
   swapdev_close (dev);
 }
 
