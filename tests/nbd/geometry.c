@@ -272,6 +272,23 @@ Test (geometry, one_extent)
   client_write_page (nbd, 1, 1, 1);
   cr_assert_eq (nbd_block_status (nbd, 4 * PAGE_BYTES, 0, callback, LIBNBD_CMD_FLAG_REQ_ONE), 0);
   cr_assert (e.n == 1 && e.extent[0].hole && e.extent[0].len == PAGE_BYTES);
+  e = (struct extents){ 0 };
+  cr_assert_eq (nbd_block_status (nbd, 100, PAGE_BYTES, callback, LIBNBD_CMD_FLAG_REQ_ONE), 0);
+  cr_assert (e.n == 1 && !e.extent[0].hole && e.extent[0].len == 100);
+  stop (&srv, nbd);
+}
+
+/* The longest range that a client can ask for gets its answer: nbdkit 1.32 aborts on an extent of 4 GiB, which this range
+ * is in whole pages. */
+Test (geometry, longest_extent)
+{
+  struct server srv;
+  struct nbd_handle *nbd = start (&srv, "a,size=4M", "size=8G");
+  struct extents e = { 0 };
+  nbd_extent_callback callback = { .callback = on_extents, .user_data = &e };
+
+  cr_assert_eq (nbd_block_status (nbd, UINT32_MAX, 0, callback, 0), 0, "%s", nbd_get_error ());
+  cr_assert (e.n == 1 && e.extent[0].hole && e.extent[0].len == UINT32_MAX);
   stop (&srv, nbd);
 }
 
