@@ -3,7 +3,9 @@
 
 #include "log.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static void
 to_stderr (enum log_level level, const char *fmt, va_list args)
@@ -25,12 +27,71 @@ log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args)
   log_sink = sink;
 }
 
-#define LOG_TO(level)              \
-  do {                             \
-    va_list args;                  \
-    va_start (args, fmt);          \
-    log_sink ((level), fmt, args); \
-    va_end (args);                 \
+static _Thread_local struct log_capture *captured;
+
+void
+log_capture_begin (struct log_capture *capture)
+{
+  *capture = (struct log_capture){ .errors = NULL };
+  captured = capture;
+}
+
+void
+log_capture_end (void)
+{
+  captured = NULL;
+}
+
+void
+log_capture_free (struct log_capture *capture)
+{
+  free (capture->errors);
+  free (capture->warnings);
+  *capture = (struct log_capture){ .errors = NULL };
+}
+
+/* One more line for *lines. False if there is no memory for it. */
+static bool
+append_line (char **lines, const char *fmt, va_list args)
+{
+  char *line, *all;
+
+  if (vasprintf (&line, fmt, args) == -1)
+    return false;
+  if (*lines) {
+    int ret = asprintf (&all, "%s\n%s", *lines, line);
+
+    free (line);
+    if (ret == -1)
+      return false;
+    free (*lines);
+    line = all;
+  }
+  *lines = line;
+  return true;
+}
+
+/* True if the line has found its reader. */
+static bool
+capture (enum log_level level, const char *fmt, va_list args)
+{
+  if (!captured || level == LEVEL_NOTICE)
+    return false;
+  if (level == LEVEL_ERROR)
+    return append_line (&captured->errors, fmt, args);
+  append_line (&captured->warnings, fmt, args);
+  return false;
+}
+
+#define LOG_TO(level)                   \
+  do {                                  \
+    va_list args, again;                \
+    va_start (args, fmt);               \
+    va_copy (again, args);              \
+    if (!capture ((level), fmt, again)) \
+      log_sink ((level), fmt, args);    \
+    va_end (again);                     \
+    va_end (args);                      \
   } while (0)
 
 void

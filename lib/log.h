@@ -21,6 +21,17 @@ void log_error (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 
+/* What this thread says goes to whoever asked for its work: errors there and nowhere else, warnings there too. Lines, with a
+ * newline between two; NULL if there were none. */
+struct log_capture {
+  char *errors, *warnings;
+};
+
+/* From here to log_capture_end, on this thread; not nested. The strings are then the caller's to free. */
+void log_capture_begin (struct log_capture *capture);
+void log_capture_end (void);
+void log_capture_free (struct log_capture *capture);
+
 /* "1.5G": a size as swapon(8) prints it, in buf of at least 16 bytes; returns buf. */
 const char *format_bytes (uint64_t bytes, char buf[16]);
 

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "stats.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+uint64_t
+now_ns (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+static void
+add (_Atomic uint64_t *counter, uint64_t n)
+{
+  atomic_fetch_add_explicit (counter, n, memory_order_relaxed);
+}
+
+static uint64_t
+get (const _Atomic uint64_t *counter)
+{
+  return atomic_load_explicit (counter, memory_order_relaxed);
+}
+
+uint64_t
+stats_begin (struct stats *s)
+{
+  atomic_fetch_add_explicit (&s->in_flight, 1, memory_order_relaxed);
+  return now_ns ();
+}
+
+/* The first k with ns <= 2^k microseconds. */
+static unsigned
+bucket_of (uint64_t ns)
+{
+  uint64_t us = (ns + 999) / 1000;
+  unsigned k = us <= 1 ? 0 : 64 - (unsigned) __builtin_clzll (us - 1);
+
+  return k < STATS_BUCKETS ? k : STATS_BUCKETS - 1;
+}
+
+void
+stats_end (struct stats *s, uint64_t begin_ns, uint64_t npages, int ret)
+{
+  uint64_t ns = now_ns () - begin_ns;
+
+  atomic_fetch_sub_explicit (&s->in_flight, 1, memory_order_relaxed);
+  add (&s->nrequests, 1);
+  if (ret < 0)
+    add (&s->nerrors, 1);
+  else
+    add (&s->npages, npages);
+  add (&s->total_ns, ns);
+  add (&s->bucket[bucket_of (ns)], 1);
+}
+
+void
+stats_read (const struct stats *s, struct stats_snapshot *snapshot)
+{
+  *snapshot = (struct stats_snapshot){
+    .nrequests = get (&s->nrequests),
+    .npages = get (&s->npages),
+    .nerrors = get (&s->nerrors),
+    .total_ns = get (&s->total_ns),
+    .in_flight = atomic_load_explicit (&s->in_flight, memory_order_relaxed),
+  };
+  for (unsigned k = 0; k < STATS_BUCKETS; k++)
+    snapshot->bucket[k] = get (&s->bucket[k]);
+}
+
+double
+stats_bucket_seconds (unsigned k)
+{
+  return (double) (UINT64_C (1) << k) / 1e6;
+}
