@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
 #include "log.h"

@@ -440,3 +440,9 @@ swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n)
 {
   posix_fadvise (dev->fd, (off_t) slot << PAGE_SHIFT, (off_t) n << PAGE_SHIFT, POSIX_FADV_WILLNEED);
 }
+
+bool
+swapdev_is_at (const struct swapdev *dev, const char *path)
+{
+  return strcmp (dev->path, path) == 0;
+}

@@ -68,6 +68,7 @@ void swapdev_close (struct swapdev *dev);
 /* The start failed: remove the file if swapdev_open created it, put back what swapdev_prepare overwrote, close. */
 void swapdev_undo (struct swapdev *dev);
 
+bool swapdev_is_at (const struct swapdev *dev, const char *path);
 const char *swapdev_path (const struct swapdev *dev);
 int swapdev_prio (const struct swapdev *dev);
 bool swapdev_is_block (const struct swapdev *dev);
