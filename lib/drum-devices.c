@@ -249,19 +249,6 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, enum drum_device_stat
   room_say (notice);
 }
 
-bool
-drum_is_closing (struct drum *d, const struct swapdev *swapdev)
-{
-  const struct device *dev;
-  bool closing;
-
-  mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
-  closing = dev && dev->state == DEVICE_CLOSING;
-  mutex_unlock (&d->lock);
-  return closing;
-}
-
 int
 drum_reopen_device (struct drum *d, const char *path)
 {

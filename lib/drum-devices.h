@@ -3,7 +3,7 @@
  * drum-devices.h - the devices of a drum: who is there, who comes and goes, in what order they are used.
  *
  * Locking: each takes admin, which may sleep (an open file is closed under it), and never is taken by I/O; but for
- *          drum_devices, drum_device, drum_is_closing and drum_free_runs, which take the drum's lock only.
+ *          drum_devices, drum_device, drum_end_closing and drum_free_runs, which take the drum's lock only.
  * Errors:  0 or -errno, outputs untouched on failure.
  */
 #ifndef DRUM_DRUM_DEVICES_H
@@ -51,11 +51,9 @@ int drum_remove (struct drum *d, struct swapdev *dev);
  * already; -ENOSPC if what is used on it does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const char *path, struct swapdev **dev);
 
-/* Moving its pages off has come to an end, and it stays: open, or closed. */
+/* Moving its pages off has come to an end, and it stays: open, or closed. Nothing happens if it is not closing any more: a page
+ * that finds no room on the devices that are open opens all that are closing. */
 void drum_end_closing (struct drum *d, struct swapdev *dev, enum drum_device_state state);
-
-/* Is it still closing? No more once a page found no room on the devices that were open: that opens all that were closing. */
-bool drum_is_closing (struct drum *d, const struct swapdev *dev);
 
 /* Open a closed device again. -ENOENT if none is at path, -EBUSY if it is not closed. */
 int drum_reopen_device (struct drum *d, const char *path);
