@@ -19,9 +19,11 @@
 
 #include "blist.h"
 #include "claim.h"
+#include "inflight.h"
 #include "label.h"
 #include "log.h"
 #include "prealloc.h"
+#include "stats.h"
 #include "units.h"
 
 enum {
@@ -45,15 +47,20 @@ struct swapdev {
   struct badslots bad;
   struct blist *blist;
   unsigned char saved[RESERVED_BYTES]; /* what stood there, for swapdev_undo */
+  struct stats stats[2];               /* of reads, of writes */
+  struct inflight inflight;
 };
 
-/* Read or write the label and the bad slots, which are no business of the I/O path. */
+static int transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov,
+                     bool write);
+
+/* Read or write the label and the bad slots: no client's I/O, and not counted as such. */
 static int
 transfer_reserved (struct swapdev *dev, void *pages, bool write)
 {
   struct iovec iov = { .iov_base = pages, .iov_len = RESERVED_BYTES };
 
-  return write ? swapdev_write (dev, 0, &iov, 1) : swapdev_read (dev, 0, &iov, 1);
+  return transfer (dev, 0, &iov, 1, write);
 }
 
 static int
@@ -228,7 +235,7 @@ open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
 int
 swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
 {
-  struct swapdev *dev = calloc (1, sizeof *dev);
+  struct swapdev *dev = aligned_alloc (_Alignof(struct swapdev), sizeof *dev);
   char *path = strdup (spec->path);
   int ret;
 
@@ -238,6 +245,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
     free (dev);
     return -ENOMEM;
   }
+  memset (dev, 0, sizeof *dev);
   dev->fd = -1;
   dev->prio = spec->prio;
   dev->path = path;
@@ -338,6 +346,20 @@ swapdev_path (const struct swapdev *dev)
   return dev->path;
 }
 
+bool
+swapdev_is_at (const struct swapdev *dev, const char *path)
+{
+  struct stat own, st;
+
+  if (strcmp (path, dev->path) == 0)
+    return true;
+  if (stat (path, &st) == -1 || fstat (dev->fd, &own) == -1)
+    return false;
+  if (dev->is_block)
+    return S_ISBLK (st.st_mode) && st.st_rdev == own.st_rdev;
+  return st.st_dev == own.st_dev && st.st_ino == own.st_ino;
+}
+
 int
 swapdev_prio (const struct swapdev *dev)
 {
@@ -362,6 +384,12 @@ swapdev_nusable (const struct swapdev *dev)
   return dev->nslots - SWAPDEV_NRESERVED - dev->nbad;
 }
 
+uint32_t
+swapdev_nbad (const struct swapdev *dev)
+{
+  return dev->nbad;
+}
+
 const struct swapdev_identity *
 swapdev_identity (const struct swapdev *dev)
 {
@@ -378,6 +406,18 @@ struct blist *
 swapdev_blist (struct swapdev *dev)
 {
   return dev->blist;
+}
+
+const struct stats *
+swapdev_stats (const struct swapdev *dev, bool write)
+{
+  return &dev->stats[write];
+}
+
+struct inflight *
+swapdev_inflight (struct swapdev *dev)
+{
+  return &dev->inflight;
 }
 
 /* Pass over what is done already. */
@@ -423,26 +463,44 @@ transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, 
   return 0;
 }
 
+static uint32_t
+count_slots (const struct iovec *iov, unsigned niov)
+{
+  size_t bytes = 0;
+
+  for (unsigned i = 0; i < niov; i++)
+    bytes += iov[i].iov_len;
+  return (uint32_t) (bytes >> PAGE_SHIFT);
+}
+
+static int
+counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, bool write)
+{
+  struct stats *stats = &dev->stats[write];
+  uint32_t nslots = count_slots (iov, niov);
+  uint64_t begin_ns = stats_begin (stats);
+  struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
+  int ret = transfer (dev, slot, iov, niov, write);
+
+  inflight_end (io, ret);
+  stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
+  return ret;
+}
+
 int
 swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
 {
-  return transfer (dev, slot, iov, niov, false);
+  return counted (dev, slot, iov, niov, false);
 }
 
 int
 swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
 {
-  return transfer (dev, slot, iov, niov, true);
+  return counted (dev, slot, iov, niov, true);
 }
 
 void
 swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n)
 {
   posix_fadvise (dev->fd, (off_t) slot << PAGE_SHIFT, (off_t) n << PAGE_SHIFT, POSIX_FADV_WILLNEED);
-}
-
-bool
-swapdev_is_at (const struct swapdev *dev, const char *path)
-{
-  return strcmp (dev->path, path) == 0;
 }

@@ -23,6 +23,8 @@
 #include <uuid/uuid.h>
 
 struct blist;
+struct inflight;
+struct stats;
 struct swapdev;
 
 enum {
@@ -68,17 +70,25 @@ void swapdev_close (struct swapdev *dev);
 /* The start failed: remove the file if swapdev_open created it, put back what swapdev_prepare overwrote, close. */
 void swapdev_undo (struct swapdev *dev);
 
-bool swapdev_is_at (const struct swapdev *dev, const char *path);
 const char *swapdev_path (const struct swapdev *dev);
+
+/* Is path its own, or another name of the same file or block device? */
+bool swapdev_is_at (const struct swapdev *dev, const char *path);
+
 int swapdev_prio (const struct swapdev *dev);
 bool swapdev_is_block (const struct swapdev *dev);
 uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones */
 uint32_t
 swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */
+uint32_t swapdev_nbad (const struct swapdev *dev);
 const struct swapdev_identity *swapdev_identity (const struct swapdev *dev);
 bool
 swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */
 struct blist *swapdev_blist (struct swapdev *dev);
+
+/* Of swapdev_read, or of swapdev_write: a call is a request, label and bad slots are not counted. */
+const struct stats *swapdev_stats (const struct swapdev *dev, bool write);
+struct inflight *swapdev_inflight (struct swapdev *dev);
 
 /* Read or write whole pages, consecutive on the device from slot on, until all is done or fails. Short transfers go on,
  * transient errors are tried again a bounded number of times, a count of 0 is -EIO. Uses up iov. */

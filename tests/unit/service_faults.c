@@ -71,7 +71,7 @@ fails (const char *call, int err)
 
 WRAP_ALLOC (malloc, (size_t n), (n))
 WRAP_ALLOC (calloc, (size_t n, size_t size), (n, size))
-WRAP_ALLOC (aligned_alloc, (size_t align, size_t size), (align, size))
+WRAP_ALLOC (aligned_alloc, (size_t align, size_t n), (align, n))
 WRAP_ALLOC (strdup, (const char *s), (s))
 WRAP (void *, mmap, (void *at, size_t n, int prot, int flags, int fd, off_t offset),
       (at, n, prot, flags, fd, offset), MAP_FAILED, ENOMEM)

@@ -276,6 +276,26 @@ Test (swapdev, refuses_the_same_file_twice)
   }
 }
 
+/* A device is at its own path and at any other of its file, and at no other file's. */
+Test (swapdev, is_at_each_name_of_its_file)
+{
+  static const char *const names[] = { "f", "hard", "soft", "./f" };
+  char *file = file_make ("f", MIB);
+
+  cr_assert_eq (link (file, scratch_path ("hard")), 0);
+  cr_assert_eq (symlink (file, scratch_path ("soft")), 0);
+  spec.path = file;
+  open_device ();
+  for (unsigned i = 0; i < 4; i++)
+    cr_assert (swapdev_is_at (dev, scratch_path (names[i])), "%s", names[i]);
+  cr_assert_not (swapdev_is_at (dev, file_make ("g", MIB)));
+  cr_assert_not (swapdev_is_at (dev, scratch_path ("missing")));
+  cr_assert_not (swapdev_is_at (dev, "/dev/null"));
+  cr_assert_eq (unlink (file), 0);
+  cr_assert (swapdev_is_at (dev, file), "it has its name also when that is gone");
+  swapdev_close (dev);
+}
+
 /* What carries someone's data is refused, unless force is given. */
 Test (swapdev, refuses_data_unless_forced)
 {
@@ -377,6 +397,7 @@ Test (swapdev, honours_bad_slots)
   open_device ();
   prepare (2);
   cr_assert_eq (swapdev_nusable (dev), 254 - 4, "%u", swapdev_nusable (dev));
+  cr_assert_eq (swapdev_nbad (dev), 4);
   cr_assert_eq (blist_nfree (swapdev_blist (dev)), 254 - 4);
   while (blist_alloc (swapdev_blist (dev), 1, 1, &run) == 0) {
     cr_assert (run.first > 2 && run.first != 100 && run.first != 255 && run.first != 77, "slot %u",

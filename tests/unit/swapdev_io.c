@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/inflight.h"
+#include "lib/stats.h"
 #include "tests/random.h"
 #include "tests/scratch.h"
 
@@ -24,6 +26,8 @@ enum { NSLOTS = 200 };
 static long plan[64];
 static unsigned nplanned, ncalls;
 static struct rng *at_random; /* or: anything transient, at random */
+static struct swapdev *dev;
+static uint64_t *during; /* look at what is out during the call, and since when that is */
 
 ssize_t __real_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
 ssize_t __wrap_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
@@ -64,6 +68,10 @@ step (ssize_t (*real) (int, const struct iovec *, int, off_t), int fd, const str
   struct iovec cut[NSLOTS];
   long what = next_step ();
 
+  if (during) {
+    *during = inflight_oldest_ns (swapdev_inflight (dev));
+    inflight_scan (swapdev_inflight (dev), swapdev_path (dev), now_ns () + 1000, 0);
+  }
   if (what < 0) {
     errno = (int) -what;
     return -1;
@@ -86,7 +94,6 @@ __wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t offset)
   return step (__real_pwritev, fd, iov, niov, offset);
 }
 
-static struct swapdev *dev;
 static unsigned char data[NSLOTS * PAGE_BYTES], back[sizeof data];
 
 static void
@@ -250,4 +257,57 @@ Test (swapdev_io, comes_through_at_random)
     cr_assert_eq (memcmp (back, data, n * PAGE_BYTES), 0, "DRUM_TEST_SEED=%u, step %u",
                   (unsigned) random_seed (), i);
   }
+}
+
+/* ---- what is counted ---- */
+
+static void
+assert_counts (bool write, uint64_t nrequests, uint64_t nbytes, uint64_t nerrors)
+{
+  struct stats_snapshot snapshot;
+
+  stats_read (swapdev_stats (dev, write), &snapshot);
+  cr_assert_eq (snapshot.nrequests, nrequests);
+  cr_assert_eq (snapshot.nbytes, nbytes);
+  cr_assert_eq (snapshot.nerrors, nerrors);
+  cr_assert_eq (snapshot.in_flight, 0);
+}
+
+/* A transfer counts once, in how many calls ever; label and bad slots, which are read and written by now, do not. */
+Test (swapdev_io, counts_transfers)
+{
+  assert_counts (false, 0, 0, 0);
+  assert_counts (true, 0, 0, 0);
+  PLAN (5000, -EINTR, 100);
+  cr_assert_eq (transfer (true, data, 10, 50), 0);
+  assert_counts (true, 1, 50 * PAGE_BYTES, 0);
+  assert_counts (false, 0, 0, 0);
+  assert_back (10, 50);
+  PLAN (4096, -EIO);
+  cr_assert_eq (transfer (false, back, 10, 7), -EIO);
+  assert_counts (false, 2, 50 * PAGE_BYTES, 1);
+  assert_counts (true, 1, 50 * PAGE_BYTES, 0);
+}
+
+static uint64_t out_since_ns; /* seen from inside a call */
+
+/* I/O is out for as long as its calls last, and is known by its place, size and direction. */
+Test (swapdev_io, watches_transfers)
+{
+  struct inflight *inflight = swapdev_inflight (dev);
+  uint64_t before_ns = now_ns () & ~(uint64_t) 3;
+
+  during = &out_since_ns;
+  cr_assert_eq (transfer (true, data, 10, 50), 0);
+  cr_assert_geq (out_since_ns, before_ns);
+  cr_assert_leq (out_since_ns, now_ns ());
+  cr_assert_eq (logged_count (str ("write of 200K at offset 40960 of %s: ", scratch_path ("a"))), 1,
+                "%s", logged_last ());
+  inflight_scan (inflight, "it", now_ns (), 0);
+  cr_assert_eq (logged_count ("a write of 200K at offset 40960 of it took 0 s in the end"), 1, "%s",
+                logged_last ());
+  cr_assert_eq (inflight_oldest_ns (inflight), 0);
+  assert_back (10, 50);
+  cr_assert_eq (logged_count ("still waiting for a read of 200K at offset 40960 of"), 1, "%s",
+                logged_last ());
 }
