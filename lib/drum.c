@@ -238,6 +238,12 @@ drum_readahead (struct drum *d, struct slot_run run)
     swapdev_readahead (swapdev, device_slot, run.n);
 }
 
+uint32_t
+drum_stripe_bytes (const struct drum *d)
+{
+  return d->placement.stripe_slots << PAGE_SHIFT;
+}
+
 void
 drum_usage (struct drum *d, struct drum_usage *usage)
 {

@@ -72,6 +72,7 @@ int drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
 int drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
 void drum_readahead (struct drum *d, struct slot_run run);
 
+uint32_t drum_stripe_bytes (const struct drum *d);
 void drum_usage (struct drum *d, struct drum_usage *usage);
 
 /* For tests: does everything add up? Walks all blists. */

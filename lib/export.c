@@ -31,6 +31,7 @@ struct export
   struct rangelock ranges;
   char *name;
   uint64_t size_bytes;
+  _Atomic int nclients;
   struct stats stats[EXPORT_NOPS];
 };
 
@@ -136,6 +137,18 @@ uint64_t
 export_npages_used (const struct export *e)
 {
   return atomic_load_explicit (&e->pages.nused, memory_order_relaxed);
+}
+
+void
+export_count_client (struct export *e, int change)
+{
+  atomic_fetch_add (&e->nclients, change);
+}
+
+unsigned
+export_nclients (const struct export *e)
+{
+  return (unsigned) atomic_load (&e->nclients);
 }
 
 uint64_t

@@ -44,6 +44,10 @@ const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
 
+/* A client comes, or goes (-1); how many there are. */
+void export_count_client (struct export *e, int change);
+unsigned export_nclients (const struct export *e);
+
 enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOPS };
 
 /* What clients asked for so far, and how many of the pages that they wrote were zeroes. */

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mutex.h"
 #include "service.h"
+#include "stats.h"
 #include "swapdev.h"
 
 /* A device that is being added (NetBSD's SWF_FAKE): keeps a second one of the same path away. */
@@ -28,6 +29,7 @@ struct live {
   struct jobs *jobs;
   struct adding *adding;
   bool rebalancing;
+  uint64_t started_ns;
 };
 
 /* What a job that moves pages needs to know; its own. */
@@ -50,6 +52,7 @@ live_create (struct service *service, void (*ended) (void *opaque), void *opaque
   }
   mutex_init (&live->mutex);
   live->service = service;
+  live->started_ns = now_ns ();
   *livep = live;
   return 0;
 }
@@ -72,6 +75,12 @@ struct jobs *
 live_jobs (struct live *live)
 {
   return live->jobs;
+}
+
+uint64_t
+live_started_ns (const struct live *live)
+{
+  return live->started_ns;
 }
 
 /* => holds live->mutex. */
@@ -147,9 +156,11 @@ start_adding_locked (struct live *live, const struct swapdev_spec *spec, uint64_
 static int
 complain (const char *what, int ret)
 {
-  if (ret == -EAGAIN)
+  if (ret == -EAGAIN) {
     log_error ("%s: %d jobs are under way already: wait until one has ended", what, JOBS_MAX);
-  else if (ret < 0)
+    return -EBUSY;
+  }
+  if (ret < 0)
     log_error ("%s: the job can't be started: %s", what, strerror (-ret));
   return ret;
 }
@@ -224,7 +235,7 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
     if (ret < 0) {
       drum_end_closing (live->service->drum, dev, DEVICE_OPEN);
       free (moving);
-      complain (path, ret);
+      ret = complain (path, ret);
     }
   }
   mutex_unlock (&live->mutex);

@@ -26,6 +26,7 @@ void live_destroy (struct live *live);
 
 struct service *live_service (struct live *live);
 struct jobs *live_jobs (struct live *live);
+uint64_t live_started_ns (const struct live *live); /* when it was created, now_ns */
 
 /* Add a device, with the same checks and options as at start. One that is there, but closed, is opened again. -EBUSY if it is
  * there, or being added. */
