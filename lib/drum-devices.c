@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "drum-impl.h"
+#include "inflight.h"
 #include "log.h"
 #include "swapdev.h"
 #include "units.h"
@@ -358,4 +359,16 @@ drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t from, struct s
     from = runs[n].first + runs[n].n;
   mutex_unlock (&d->lock);
   return n;
+}
+
+void
+drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
+{
+  mutex_lock (&d->admin);
+  for (unsigned i = 0; i < d->ndevices; i++) {
+    struct swapdev *swapdev = d->device[i]->swapdev;
+
+    inflight_scan (swapdev_inflight (swapdev), swapdev_path (swapdev), now_ns, limit_ns);
+  }
+  mutex_unlock (&d->admin);
 }

@@ -76,4 +76,7 @@ void drum_release_devices (struct drum *d);
 unsigned drum_free_runs (struct drum *d, struct swapdev *dev, uint32_t from, struct slot_run *runs,
                          unsigned max);
 
+/* Say what I/O is out for limit_ns or longer: see inflight_scan. */
+void drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns);
+
 #endif
