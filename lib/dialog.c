@@ -67,7 +67,7 @@ to_line (struct json_object *object, size_t *len)
 
   /* json-c leaves out what it has no memory for; malloc's errno is all that tells. */
   errno = 0;
-  text = json_object_to_json_string_length (object, JSON_C_TO_STRING_PLAIN, len);
+  text = json_object_to_json_string_length (object, JSON_C_TO_STRING_NOSLASHESCAPE, len);
   if (!text || errno == ENOMEM)
     return NULL;
   line = malloc (*len + 1);

@@ -32,10 +32,11 @@ struct live {
   uint64_t started_ns;
 };
 
-/* What a job that moves pages needs to know; its own. */
-struct moving {
+/* What the job that removes a device needs to know; its own. */
+struct removing {
   struct live *live;
   struct swapdev *dev;
+  char *path; /* the device is gone in the end */
   bool force;
 };
 
@@ -117,6 +118,8 @@ add_main (struct job *job, void *opaque)
   int ret = service_add (adding->live->service, &adding->spec);
 
   (void) job;
+  if (ret == 0)
+    log_notice ("%s: has been added", adding->spec.path);
   forget_adding (adding);
   return ret;
 }
@@ -186,17 +189,6 @@ live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
   return ret;
 }
 
-/* For the job of a device, or of all (dev NULL). */
-static struct moving *
-moving_create (struct live *live, struct swapdev *dev, bool force)
-{
-  struct moving *moving = malloc (sizeof *moving);
-
-  if (moving)
-    *moving = (struct moving){ .live = live, .dev = dev, .force = force };
-  return moving;
-}
-
 static struct evacuation
 everything (struct live *live)
 {
@@ -207,36 +199,59 @@ everything (struct live *live)
   };
 }
 
+static void
+removing_free (struct removing *removing)
+{
+  free (removing->path);
+  free (removing);
+}
+
 static int
 remove_main (struct job *job, void *opaque)
 {
-  struct moving *moving = opaque;
-  struct evacuation ev = everything (moving->live);
-  int ret = evacuate_device (job, &ev, moving->dev, moving->force);
+  struct removing *removing = opaque;
+  struct evacuation ev = everything (removing->live);
+  int ret = evacuate_device (job, &ev, removing->dev, removing->force);
 
-  free (moving);
+  if (ret == 0)
+    log_notice ("%s: has been removed", removing->path);
+  removing_free (removing);
+  return ret;
+}
+
+/* => holds live->mutex; dev is closing. */
+static int
+start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bool force,
+                       uint64_t *job)
+{
+  struct removing *removing = calloc (1, sizeof *removing);
+  int ret = -ENOMEM;
+
+  mutex_assert_held (&live->mutex);
+  if (!removing)
+    return ret;
+  *removing = (struct removing){
+    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
+  };
+  if (removing->path)
+    ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
+  if (ret < 0)
+    removing_free (removing);
   return ret;
 }
 
 int
 live_remove (struct live *live, const char *path, uint64_t rate, bool force, uint64_t *job)
 {
-  struct moving *moving;
   struct swapdev *dev;
   int ret;
 
   mutex_lock (&live->mutex);
   ret = drum_close_device (live->service->drum, path, &dev);
   if (ret == 0) {
-    moving = moving_create (live, dev, force);
-    ret = moving ? jobs_start (live->jobs, JOB_REMOVE, swapdev_path (dev), rate, remove_main,
-                               moving, job)
-                 : -ENOMEM;
-    if (ret < 0) {
+    ret = complain (path, start_removing_locked (live, dev, rate, force, job));
+    if (ret < 0)
       drum_end_closing (live->service->drum, dev, DEVICE_OPEN);
-      free (moving);
-      ret = complain (path, ret);
-    }
   }
   mutex_unlock (&live->mutex);
   return ret;

@@ -5,6 +5,7 @@
 
 #include <json-c/json.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,10 +39,20 @@ add_text (json *to, const char *key, const char *text)
   json_object_object_add (to, key, json_object_new_string (text));
 }
 
+/* To the nanosecond, without the digits that a double has beyond. */
+static json *
+new_seconds (double seconds)
+{
+  char text[32];
+
+  snprintf (text, sizeof text, "%.9g", seconds);
+  return json_object_new_double_s (seconds, text);
+}
+
 static void
 add_seconds (json *to, const char *key, uint64_t ns)
 {
-  json_object_object_add (to, key, json_object_new_double ((double) ns / 1e9));
+  json_object_object_add (to, key, new_seconds ((double) ns / 1e9));
 }
 
 /* A new object or array, below to. */
@@ -267,7 +278,7 @@ report_status (struct live *live, bool fragmentation, json *to)
   drum = add_object (to, "drum");
   buckets = add_array (to, "buckets");
   for (unsigned k = 0; k + 1 < STATS_BUCKETS; k++)
-    json_object_array_add (buckets, json_object_new_double (stats_bucket_seconds (k)));
+    json_object_array_add (buckets, new_seconds (stats_bucket_seconds (k)));
   devices = add_array (to, "devices");
 
   drum_hold_devices (service->drum);
