@@ -19,7 +19,7 @@ struct jobs;
 
 enum {
   JOBS_MAX = 64,   /* running at once */
-  JOBS_KEPT = 32,  /* that have ended */
+  JOBS_KEPT = 64,  /* that have ended */
   JOB_LISTED = 16, /* pages listed as unreadable */
 };
 

@@ -185,10 +185,10 @@ Test (dialog, answers_errors)
                                     "directory\",\"errno\":\"ENOENT\"}\n");
   handler_says_why = true;
   assert_answer ("{\"version\":1,\"n\":3}",
-                 "{\"version\":1,\"ok\":false,\"error\":\"\\/srv\\/a: is "
+                 "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
                  "why\",\"n\":3,\"errno\":\"ENOENT\"}\n");
   handler_ret = -100000;
-  assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"\\/srv\\/a: is "
+  assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
                                     "why\",\"errno\":\"EIO\"}\n");
 }
 
@@ -215,7 +215,6 @@ Test (dialog, refuses_what_is_no_object)
     "{version:1}",
     "/* */ {\"version\":1}",
     "{\"version\":1,\"n\":\"\xff\"}",
-    "{\"version\":1,\"n\":\"\xc0\xaf\"}",
     "{\"version\":1,\"\xc3\":1}",
   };
 
