@@ -22,6 +22,8 @@
 
 struct drum;
 struct export;
+struct pages_move;
+struct stats_snapshot;
 
 enum { EXPORT_PIECE = 8192 }; /* pages, 32 MiB */
 
@@ -42,6 +44,16 @@ const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
 
+/* A client comes, or goes (-1); how many there are. */
+void export_count_client (struct export *e, int change);
+unsigned export_nclients (const struct export *e);
+
+enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOPS };
+
+/* What clients asked for so far, and how many of the pages that they wrote were zeroes. */
+void export_stats (const struct export *e, enum export_op op, struct stats_snapshot *snapshot);
+uint64_t export_npages_zero (const struct export *e);
+
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
 
@@ -61,5 +73,9 @@ enum { EXPORT_EXTENTS = 4096 };
 int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
                     int (*add) (void *opaque, uint64_t offset, uint64_t length, bool data),
                     void *opaque);
+
+/* Move (see pages.h) those of the next npages pages that are to be moved, beginning with the first such at or behind *page; *page is
+ * then the one behind them, or UINT64_MAX at the end of the export. As pages_move, but -ENOSPC leaves *page at the first one. */
+int export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move);
 
 #endif

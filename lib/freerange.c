@@ -6,15 +6,15 @@
 #include <stddef.h>
 
 void
-freerange_init (struct freerange *fr, struct drum *d)
+freerange_init (struct freerange *fr, struct drum *d, uint32_t nmove)
 {
   fr->drum = d;
   fr->nruns = 0;
-  fr->nmove = 0;
+  fr->nmove = nmove;
 }
 
 void
-freerange_add (struct freerange *fr, uint32_t slot, bool ends_move)
+freerange_add (struct freerange *fr, uint32_t slot)
 {
   struct slot_run *last = fr->nruns > 0 ? &fr->run[fr->nruns - 1] : NULL;
 
@@ -28,7 +28,6 @@ freerange_add (struct freerange *fr, uint32_t slot, bool ends_move)
       freerange_flush (fr);
     fr->run[fr->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
   }
-  fr->nmove += ends_move;
 }
 
 void

@@ -8,7 +8,6 @@
 #ifndef DRUM_FREERANGE_H
 #define DRUM_FREERANGE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "drum.h"
@@ -21,10 +20,12 @@ struct freerange {
   struct slot_run run[DRUM_BATCH];
 };
 
-void freerange_init (struct freerange *fr, struct drum *d);
+/* nmove: of the slots to come, how many are returned for one that was taken for a move; at most DRUM_BATCH may come if it
+ * is not 0. */
+void freerange_init (struct freerange *fr, struct drum *d, uint32_t nmove);
 
-/* A slot that no page map shows any more; ends_move: it is returned for one that was taken for a move. */
-void freerange_add (struct freerange *fr, uint32_t slot, bool ends_move);
+/* A slot that no page map shows any more. */
+void freerange_add (struct freerange *fr, uint32_t slot);
 
 /* Free what is gathered; to be called at the end. */
 void freerange_flush (struct freerange *fr);

@@ -19,7 +19,7 @@ struct jobs;
 
 enum {
   JOBS_MAX = 64,   /* running at once */
-  JOBS_KEPT = 32,  /* that have ended */
+  JOBS_KEPT = 64,  /* that have ended */
   JOB_LISTED = 16, /* pages listed as unreadable */
 };
 
@@ -46,14 +46,14 @@ struct job_info {
   char *warnings; /* lines; NULL */
 };
 
-/* What a job does; its result: 0, -ECANCELED if it stopped because it was cancelled, or another -errno. What it logs as an
- * error becomes the job's. */
+/* What a job does; its result: 0, -ECANCELED if it stopped because it was cancelled, or another -errno. What it logs as
+ * errors and warnings becomes the job's, when it has ended; a failure without a word is described by its errno. */
 typedef int job_main (struct job *job, void *opaque);
 
-/* ended (may be NULL) is called by a job's thread after each job's end. */
+/* ended (may be NULL) is called by a job's thread after each job's end, with no lock held; jobs_destroy waits for it, too. */
 int jobs_create (void (*ended) (void *opaque), void *opaque, struct jobs **jobs);
 
-/* Cancel all, wait for them, and forget them. */
+/* Cancel all, wait for them, and forget them. Nobody may be in another of these functions. NULL is fine. */
 void jobs_destroy (struct jobs *jobs);
 
 /* Run main in a thread of its own. device is copied. *id counts from 1. -EAGAIN: too many run; -ENOMEM. */
@@ -70,9 +70,9 @@ int jobs_wait (struct jobs *jobs, uint64_t id);
 int jobs_get (struct jobs *jobs, uint64_t id, struct job_info *info);
 void job_info_free (struct job_info *info);
 
-/* Call each for every job, oldest first, with a copy that is its until it returns. */
-void jobs_list (struct jobs *jobs, void (*each) (void *opaque, const struct job_info *info),
-                void *opaque);
+/* Call each for every job, oldest first, with no lock held, with a copy that is its until it returns. -ENOMEM */
+int jobs_list (struct jobs *jobs, void (*each) (void *opaque, const struct job_info *info),
+               void *opaque);
 
 /* For the job's own thread. */
 bool job_is_cancelled (struct job *job);
@@ -83,11 +83,11 @@ void job_unreadable (struct job *job, const char *export, uint64_t page);
 void job_reset_unreadable (struct job *job);
 void job_lost (struct job *job, uint64_t npages);
 
-/* How many bytes to move at once: at the job's rate, what it may in 4 ms; at least a page, at most max_bytes. */
+/* How many bytes to move at once: at the job's rate, what it may in 4 ms, in whole pages; at least one, at most max_bytes. */
 uint32_t job_piece_bytes (const struct job *job, uint32_t max_bytes);
 
-/* bytes were moved: sleep as long as the rate asks for. Also how a job waits for what has no event: job_sleep. Both
- * return at once when the job is cancelled, and then return -ECANCELED. */
+/* bytes were moved: sleep as long as the rate asks for; a pause since the last call gives no right to a burst. Also how a
+ * job waits for what has no event: job_sleep. Both return at once when the job is cancelled, and then return -ECANCELED. */
 int job_pace (struct job *job, uint32_t bytes);
 int job_sleep (struct job *job, unsigned ms);
 

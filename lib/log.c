@@ -3,7 +3,6 @@
 
 #include "log.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,48 +49,42 @@ log_capture_free (struct log_capture *capture)
   *capture = (struct log_capture){ .errors = NULL };
 }
 
-/* One more line for *lines. False if there is no memory for it. */
-static bool
+/* One more line for *lines, if there is memory for it. */
+static void
 append_line (char **lines, const char *fmt, va_list args)
 {
   char *line, *all;
 
   if (vasprintf (&line, fmt, args) == -1)
-    return false;
+    return;
   if (*lines) {
     int ret = asprintf (&all, "%s\n%s", *lines, line);
 
     free (line);
     if (ret == -1)
-      return false;
+      return;
     free (*lines);
     line = all;
   }
   *lines = line;
-  return true;
 }
 
-/* True if the line has found its reader. */
-static bool
+static void
 capture (enum log_level level, const char *fmt, va_list args)
 {
-  if (!captured || level == LEVEL_NOTICE)
-    return false;
-  if (level == LEVEL_ERROR)
-    return append_line (&captured->errors, fmt, args);
-  append_line (&captured->warnings, fmt, args);
-  return false;
+  if (captured && level != LEVEL_NOTICE)
+    append_line (level == LEVEL_ERROR ? &captured->errors : &captured->warnings, fmt, args);
 }
 
-#define LOG_TO(level)                   \
-  do {                                  \
-    va_list args, again;                \
-    va_start (args, fmt);               \
-    va_copy (again, args);              \
-    if (!capture ((level), fmt, again)) \
-      log_sink ((level), fmt, args);    \
-    va_end (again);                     \
-    va_end (args);                      \
+#define LOG_TO(level)              \
+  do {                             \
+    va_list args;                  \
+    va_start (args, fmt);          \
+    capture ((level), fmt, args);  \
+    va_end (args);                 \
+    va_start (args, fmt);          \
+    log_sink ((level), fmt, args); \
+    va_end (args);                 \
   } while (0)
 
 void

@@ -21,8 +21,8 @@ void log_error (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 
-/* What this thread says goes to whoever asked for its work: errors there and nowhere else, warnings there too. Lines, with a
- * newline between two; NULL if there were none. */
+/* What this thread says, for whoever asked for its work, beside the sink. Lines, with a newline between two; NULL if there were
+ * none. */
 struct log_capture {
   char *errors, *warnings;
 };

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "bug.h"
 
@@ -77,6 +78,15 @@ mutex_wait (struct mutex *m, pthread_cond_t *cond)
 {
   mutex_set_owner (m, 0);
   pthread_cond_wait (cond, &m->mutex);
+  mutex_set_owner (m, pthread_self ());
+}
+
+/* Until then, by the clock of cond, at the latest. */
+static inline void
+mutex_timedwait (struct mutex *m, pthread_cond_t *cond, const struct timespec *then)
+{
+  mutex_set_owner (m, 0);
+  pthread_cond_timedwait (cond, &m->mutex, then);
   mutex_set_owner (m, pthread_self ());
 }
 

@@ -142,3 +142,20 @@ pagemap_next (const struct pagemap *pm, uint64_t page, uint64_t end)
   }
   return end;
 }
+
+uint64_t
+pagemap_find (const struct pagemap *pm, uint64_t page, uint64_t end, uint32_t first_slot,
+              uint32_t end_slot)
+{
+  while ((page = pagemap_next (pm, page, end)) < end) {
+    uint64_t leaf_end = (page / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF;
+
+    for (leaf_end = leaf_end < end ? leaf_end : end; page < leaf_end; page++) {
+      uint32_t slot = (uint32_t) atomic_load_explicit (&pm->entry[page], memory_order_relaxed);
+
+      if (slot - first_slot < end_slot - first_slot)
+        return page;
+    }
+  }
+  return end;
+}

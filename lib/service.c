@@ -7,10 +7,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
 #include "log.h"
-#include "swapdev.h"
 #include "units.h"
 
 /* Devices on their way into the drum. */
@@ -48,13 +48,13 @@ check_room (const struct opening *opening)
 
 /* Open all devices; nothing is changed yet. */
 static int
-open_devices (const struct service_config *config, struct opening *opening)
+open_devices (const struct swapdev_spec *specs, unsigned n, struct opening *opening)
 {
   uint32_t nslots[DRUM_MAX_DEVICES];
   int ret;
 
-  for (unsigned i = 0; i < config->ndevices; i++) {
-    ret = swapdev_open (&config->devices[i], &opening->swapdev[i]);
+  for (unsigned i = 0; i < n; i++) {
+    ret = swapdev_open (&specs[i], &opening->swapdev[i]);
     if (ret < 0)
       return ret;
     opening->n++;
@@ -92,12 +92,11 @@ choose_identity (const struct opening *opening, struct swapdev_identity *identit
 
 /* Allocate and label all devices, and hand them over to the drum. */
 static int
-prepare_devices (struct opening *opening, struct drum *d)
+prepare_devices (struct opening *opening, const struct service *service)
 {
-  struct swapdev_identity identity;
+  struct swapdev_identity identity = service->identity;
   int ret;
 
-  choose_identity (opening, &identity);
   for (unsigned i = 0; i < opening->n; i++) {
     uuid_copy (identity.device, swapdev_identity (opening->swapdev[i])->device);
     ret = swapdev_prepare (opening->swapdev[i], &identity);
@@ -105,7 +104,7 @@ prepare_devices (struct opening *opening, struct drum *d)
       return ret;
   }
   for (unsigned i = 0; i < opening->n; i++) {
-    ret = drum_add (d, opening->swapdev[i]);
+    ret = drum_add (service->drum, opening->swapdev[i]);
     if (ret < 0) {
       log_error ("%s: can't be added: %s", swapdev_path (opening->swapdev[i]), strerror (-ret));
       opening->n -= i; /* the first i are the drum's to undo */
@@ -165,9 +164,11 @@ service_start (const struct service_config *config, struct service *service)
     log_error ("the drum can't be made: %s", strerror (-ret));
   if (ret < 0)
     return ret;
-  ret = open_devices (config, &opening);
-  if (ret == 0)
-    ret = prepare_devices (&opening, s.drum);
+  ret = open_devices (config->devices, config->ndevices, &opening);
+  if (ret == 0) {
+    choose_identity (&opening, &s.identity);
+    ret = prepare_devices (&opening, &s);
+  }
   if (ret == 0)
     ret = create_export (config, &s);
   if (ret < 0) {
@@ -177,6 +178,19 @@ service_start (const struct service_config *config, struct service *service)
   }
   *service = s;
   return 0;
+}
+
+int
+service_add (struct service *service, const struct swapdev_spec *spec)
+{
+  struct opening opening = { .n = 0 };
+  int ret = open_devices (spec, 1, &opening);
+
+  if (ret == 0)
+    ret = prepare_devices (&opening, service);
+  if (ret < 0)
+    undo_opening (&opening);
+  return ret;
 }
 
 void

@@ -2,7 +2,7 @@
  *
  * service.h - from what a user asked for to a running drum with its export, and back.
  *
- * Locking: none; one thread, before the first request and after the last.
+ * Locking: none; one thread, before the first request and after the last; but for service_add.
  * Errors:  0 or -errno, and one line through log.h that names what is wrong. A start that fails, or is undone, leaves
  *          files, devices and their contents as they were.
  */
@@ -12,9 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "swapdev.h"
+
 struct drum;
 struct export;
-struct swapdev_spec;
 
 struct service_config {
   const struct swapdev_spec *devices;
@@ -27,9 +28,13 @@ struct service_config {
 struct service {
   struct drum *drum;
   struct export *export;
+  struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
 };
 
 int service_start (const struct service_config *config, struct service *service);
+
+/* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
+int service_add (struct service *service, const struct swapdev_spec *spec);
 
 /* The server ends. */
 void service_stop (struct service *service);

@@ -45,7 +45,7 @@ bucket_of (uint64_t ns)
 }
 
 void
-stats_end (struct stats *s, uint64_t begin_ns, uint64_t npages, int ret)
+stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
 {
   uint64_t ns = now_ns () - begin_ns;
 
@@ -54,7 +54,7 @@ stats_end (struct stats *s, uint64_t begin_ns, uint64_t npages, int ret)
   if (ret < 0)
     add (&s->nerrors, 1);
   else
-    add (&s->npages, npages);
+    add (&s->nbytes, nbytes);
   add (&s->total_ns, ns);
   add (&s->bucket[bucket_of (ns)], 1);
 }
@@ -64,7 +64,7 @@ stats_read (const struct stats *s, struct stats_snapshot *snapshot)
 {
   *snapshot = (struct stats_snapshot){
     .nrequests = get (&s->nrequests),
-    .npages = get (&s->npages),
+    .nbytes = get (&s->nbytes),
     .nerrors = get (&s->nerrors),
     .total_ns = get (&s->total_ns),
     .in_flight = atomic_load_explicit (&s->in_flight, memory_order_relaxed),

@@ -18,7 +18,7 @@ enum { STATS_BUCKETS = 28 }; /* the last but one ends at 2^26 us, 67 s */
 /* The fields are stats.c's. */
 struct stats {
   _Alignas(64) _Atomic uint64_t nrequests;
-  _Atomic uint64_t npages;  /* transferred without an error */
+  _Atomic uint64_t nbytes;  /* transferred without an error */
   _Atomic uint64_t nerrors; /* requests that failed */
   _Atomic uint64_t total_ns;
   _Atomic uint32_t in_flight;
@@ -27,7 +27,7 @@ struct stats {
 
 /* What they say at one time. */
 struct stats_snapshot {
-  uint64_t nrequests, npages, nerrors, total_ns;
+  uint64_t nrequests, nbytes, nerrors, total_ns;
   uint32_t in_flight;
   uint64_t bucket[STATS_BUCKETS];
 };
@@ -37,7 +37,7 @@ uint64_t now_ns (void);
 
 /* A request begins: returns when. It ends: ret is its result, 0 or -errno. */
 uint64_t stats_begin (struct stats *s);
-void stats_end (struct stats *s, uint64_t begin_ns, uint64_t npages, int ret);
+void stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret);
 
 void stats_read (const struct stats *s, struct stats_snapshot *snapshot);
 

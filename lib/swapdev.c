@@ -41,7 +41,6 @@ struct swapdev {
   bool is_labelled; /* was ours before this start */
   bool overwritten; /* label and bad slots are not as found: see saved */
   uint32_t nslots;
-  uint32_t nbad; /* entries of bad that name a slot of this device, each once */
   uint64_t size_bytes;
   struct swapdev_identity identity;
   struct badslots bad;
@@ -264,7 +263,7 @@ make_blist (struct swapdev *dev)
 {
   size_t bytes = blist_bytes (dev->nslots);
   void *mem = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  uint32_t was_free;
+  uint32_t was_free, nbad = 0; /* those that name a slot of this device, each once */
 
   if (mem == MAP_FAILED)
     return -errno;
@@ -273,8 +272,9 @@ make_blist (struct swapdev *dev)
   dev->blist = blist_create (mem, dev->nslots);
   blist_free (dev->blist, SWAPDEV_NRESERVED, dev->nslots - SWAPDEV_NRESERVED);
   for (uint32_t i = 0; i < dev->bad.n; i++)
-    if (blist_fill (dev->blist, dev->bad.slot[i], 1, &was_free) == 0)
-      dev->nbad += was_free;
+    if (blist_fill (dev->blist, dev->bad.slot[i], 1, &was_free) == 0 && was_free)
+      dev->bad.slot[nbad++] = dev->bad.slot[i];
+  dev->bad.n = nbad;
   return 0;
 }
 
@@ -381,13 +381,19 @@ swapdev_nslots (const struct swapdev *dev)
 uint32_t
 swapdev_nusable (const struct swapdev *dev)
 {
-  return dev->nslots - SWAPDEV_NRESERVED - dev->nbad;
+  return dev->nslots - SWAPDEV_NRESERVED - dev->bad.n;
 }
 
 uint32_t
 swapdev_nbad (const struct swapdev *dev)
 {
-  return dev->nbad;
+  return dev->bad.n;
+}
+
+uint32_t
+swapdev_bad_slot (const struct swapdev *dev, uint32_t i)
+{
+  return dev->bad.slot[i];
 }
 
 const struct swapdev_identity *
@@ -483,7 +489,7 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
   int ret = transfer (dev, slot, iov, niov, write);
 
   inflight_end (io, ret);
-  stats_end (stats, begin_ns, nslots, ret);
+  stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
   return ret;
 }
 

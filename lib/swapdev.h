@@ -81,6 +81,7 @@ uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones *
 uint32_t
 swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */
 uint32_t swapdev_nbad (const struct swapdev *dev);
+uint32_t swapdev_bad_slot (const struct swapdev *dev, uint32_t i); /* i < swapdev_nbad */
 const struct swapdev_identity *swapdev_identity (const struct swapdev *dev);
 bool
 swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */

@@ -20,6 +20,7 @@
 
 static struct swapdev_spec *devices;
 static bool force;
+static char *control; /* path of the socket */
 static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true };
 
 /* nbdkit changes to / when it goes into the background. */
@@ -82,6 +83,23 @@ set_stripe (const char *value)
   return 0;
 }
 
+static int
+set_control (const char *value)
+{
+  char *path;
+
+  if (!*value) {
+    log_error ("control=: is empty: give the path of a socket");
+    return -EINVAL;
+  }
+  path = nbdkit_absolute_path (value);
+  if (!path)
+    return -EINVAL;
+  free (control);
+  control = path;
+  return 0;
+}
+
 int
 config_key (const char *key, const char *value)
 {
@@ -93,6 +111,8 @@ config_key (const char *key, const char *value)
     return set_stripe (value);
   if (strcmp (key, "force") == 0)
     return parse_bool ("force=", value, &force);
+  if (strcmp (key, "control") == 0)
+    return set_control (value);
   if (strcmp (key, "checksum") == 0)
     return parse_bool ("checksum=", value, &config.checksum);
   log_error ("%s=: unknown parameter: nbdkit drum --help lists those that there are", key);
@@ -118,12 +138,20 @@ config_get (void)
   return &config;
 }
 
+const char *
+config_control (void)
+{
+  return control;
+}
+
 void
 config_free (void)
 {
   for (unsigned i = 0; i < config.ndevices; i++)
     free ((char *) devices[i].path);
   free (devices);
+  free (control);
+  control = NULL;
   devices = NULL;
   config.ndevices = 0;
 }

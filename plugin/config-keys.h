@@ -15,6 +15,7 @@ int config_key (const char *key, const char *value);
 int config_complete (void);
 
 const struct service_config *config_get (void);
+const char *config_control (void); /* NULL: not given */
 void config_free (void);
 
 #define CONFIG_HELP                                                                                \
@@ -26,6 +27,7 @@ void config_free (void);
   "stripe=SIZE       How much goes to one device before the next of equal priority (default "      \
   "64K).\n"                                                                                        \
   "force=yes         Take devices that carry a signature, or files that are not empty.\n"          \
+  "control=PATH      Unix socket for drumctl (default: none).\n"                                   \
   "checksum=no       Do not keep and check a checksum of every page (default yes)."
 
 #endif

@@ -20,6 +20,7 @@
 #include "lib/log.h"
 #include "lib/service.h"
 #include "lib/units.h"
+#include "remote.h"
 #include "usage.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -71,6 +72,8 @@ drum_get_ready (void)
   if (service_start (config_get (), &service) < 0)
     return -1;
   started = true;
+  if (remote_open (config_control ()) < 0)
+    return -1;
   if (pthread_atfork (before_fork, NULL, NULL) != 0) {
     nbdkit_error ("drum: out of memory");
     return -1;
@@ -82,12 +85,20 @@ static int
 drum_after_fork (void)
 {
   serving = true;
-  return 0;
+  return remote_start (&service) < 0 ? -1 : 0;
+}
+
+/* All clients have gone. */
+static void
+drum_cleanup (void)
+{
+  remote_stop ();
 }
 
 static void
 drum_unload (void)
 {
+  remote_stop ();
   if (started && serving)
     service_stop (&service);
   else if (started)
@@ -99,8 +110,10 @@ drum_unload (void)
 /* nbdkit exits without .unload when it can't bind its socket, say. */
 static void __attribute__ ((destructor)) undo_failed_start (void)
 {
-  if (started && !serving)
+  if (started && !serving) {
+    remote_stop ();
     service_undo (&service);
+  }
   started = false;
 }
 
@@ -137,6 +150,7 @@ drum_open (int readonly)
                   export_name (service.export));
     return NULL;
   }
+  export_count_client (service.export, 1);
   usage_connection (1);
   return service.export;
 }
@@ -144,6 +158,7 @@ drum_open (int readonly)
 static void
 drum_close (void *handle)
 {
+  export_count_client (handle, -1);
   if (usage_connection (-1) == 0)
     usage_show (service.drum, true);
 }
@@ -282,6 +297,7 @@ static struct nbdkit_plugin plugin = {
   .dump_plugin        = drum_dump_plugin,
   .get_ready          = drum_get_ready,
   .after_fork         = drum_after_fork,
+  .cleanup            = drum_cleanup,
   .list_exports       = drum_list_exports,
   .default_export     = drum_default_export,
   .open               = drum_open,

@@ -13,7 +13,9 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "lib/drum-devices.h"
 #include "lib/drum.h"
+#include "lib/swapdev.h"
 
 enum { INTERVAL_MS = 1000 };
 
@@ -40,7 +42,7 @@ now_ms (void)
 static void
 print (struct drum *d)
 {
-  struct drum_device_usage devices[DRUM_MAX_DEVICES];
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
   unsigned n = drum_devices (d, devices, DRUM_MAX_DEVICES);
   uint64_t nslots = 0, nfree = 0;
 
@@ -51,7 +53,7 @@ print (struct drum *d)
   flockfile (stderr);
   fprintf (stderr, "drum: used %" PRIu64 " of %" PRIu64 " slots:", nslots - nfree, nslots);
   for (unsigned i = 0; i < n; i++)
-    fprintf (stderr, "%s %s %" PRIu32 "/%" PRIu32, i ? "," : "", devices[i].path,
+    fprintf (stderr, "%s %s %" PRIu32 "/%" PRIu32, i ? "," : "", swapdev_path (devices[i].swapdev),
              devices[i].nslots - devices[i].nfree, devices[i].nslots);
   putc ('\n', stderr);
   fflush (stderr);

@@ -37,14 +37,14 @@ drum_make (uint32_t stripe_slots)
 uint32_t
 drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable)
 {
-  struct drum_device_usage devices[DRUM_MAX_DEVICES];
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
   struct swapdev *dev = device_create (name, prio, nusable);
   unsigned n;
 
   cr_assert_eq (drum_add (d, dev), 0);
   n = drum_devices (d, devices, DRUM_MAX_DEVICES);
   for (unsigned i = 0; i < n; i++)
-    if (devices[i].path == swapdev_path (dev))
+    if (devices[i].swapdev == dev)
       return devices[i].first + SWAPDEV_NRESERVED;
   cr_assert (false, "%s is not in the drum", name);
   return 0;

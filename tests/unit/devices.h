@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/drum-devices.h"
 #include "lib/drum.h"
+#include "lib/room.h"
 #include "lib/swapdev.h"
 #include "lib/units.h"
 

@@ -70,7 +70,7 @@ Test (drum, kept_slots)
   };
 
   for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-    cr_assert_eq (drum_nkept (kept[i][0]), kept[i][1], "of %u", (unsigned) kept[i][0]);
+    cr_assert_eq (room_nkept (kept[i][0]), kept[i][1], "of %u", (unsigned) kept[i][0]);
 }
 
 /* Sizes are added up with a guard between two, in 64 bits; there are at most DRUM_MAX_DEVICES. */
@@ -253,13 +253,13 @@ Test (drum, range_of_a_removed_device_is_used_again)
 {
   struct drum *d = drum_make (16);
   struct swapdev *b = device_create ("b", 5, 50);
-  struct drum_device_usage devices[4];
+  struct drum_device_info devices[4];
   uint32_t a = drum_add_file (d, "a", 0, 50), first;
 
   cr_assert_eq (drum_add (d, b), 0);
   drum_add_file (d, "c", 0, 50);
   cr_assert_eq (drum_devices (d, devices, 4), 3);
-  cr_assert_eq (devices[0].path, swapdev_path (b));
+  cr_assert_eq (devices[0].swapdev, b);
   first = devices[0].first;
   cr_assert_eq (drum_take (d, 1), first + SWAPDEV_NRESERVED);
   cr_assert_eq (drum_remove (d, b), -EBUSY);
@@ -312,7 +312,7 @@ Test (drum, has_room_for_max_devices)
 Test (drum, lists_devices)
 {
   static const char *const order[] = { "b", "d", "a", "c" };
-  struct drum_device_usage devices[4] = { { .path = NULL } };
+  struct drum_device_info devices[4] = { { .swapdev = NULL } };
   struct drum *d = drum_make (16);
 
   drum_add_file (d, "a", 1, 10);
@@ -321,10 +321,10 @@ Test (drum, lists_devices)
   drum_add_file (d, "d", 7, 40);
   drum_take_any (d, 18);
   cr_assert_eq (drum_devices (d, devices, 3), 4);
-  cr_assert_null (devices[3].path, "more than asked for");
+  cr_assert_null (devices[3].swapdev, "more than asked for");
   cr_assert_eq (drum_devices (d, devices, 4), 4);
   for (unsigned i = 0; i < 4; i++) {
-    cr_assert_str_eq (devices[i].path, scratch_path (order[i]));
+    cr_assert_str_eq (swapdev_path (devices[i].swapdev), scratch_path (order[i]));
     cr_assert_eq (devices[i].end - devices[i].first, devices[i].nslots + SWAPDEV_NRESERVED);
   }
   cr_assert_eq (devices[0].nfree, 4);

@@ -104,7 +104,7 @@ step_add (struct model *m)
   struct model_device *dev = &m->device[m->ndevices];
   uint32_t n = 1 + (uint32_t) rng_below (&m->rng, rng_below (&m->rng, 2) ? 20 : 700);
   int prio = (int) rng_below (&m->rng, 4) - 1;
-  struct drum_device_usage devices[MAX_DEVICES];
+  struct drum_device_info devices[MAX_DEVICES];
 
   if (m->ndevices == MAX_DEVICES)
     return;
@@ -112,7 +112,7 @@ step_add (struct model *m)
   CHECK (m, drum_add (m->drum, dev->swapdev) == 0, "%u slots", n);
   CHECK (m, drum_devices (m->drum, devices, MAX_DEVICES) == m->ndevices + 1, "a device");
   for (unsigned i = 0; i <= m->ndevices; i++)
-    if (devices[i].path == swapdev_path (dev->swapdev)) {
+    if (devices[i].swapdev == dev->swapdev) {
       dev->first = devices[i].first + SWAPDEV_NRESERVED;
       dev->end = devices[i].end;
     }
@@ -296,7 +296,7 @@ step_end_moves (struct model *m)
 static void
 check_usage (struct model *m)
 {
-  struct drum_device_usage devices[MAX_DEVICES];
+  struct drum_device_info devices[MAX_DEVICES];
   struct drum_usage usage;
   unsigned n = drum_devices (m->drum, devices, MAX_DEVICES);
 
@@ -308,10 +308,13 @@ check_usage (struct model *m)
   for (unsigned i = 0; i < n; i++) {
     struct model_device *dev = device_of (m, devices[i].end - 1);
 
-    CHECK (m, dev && devices[i].nslots == dev->end - dev->first, "%s", devices[i].path);
-    CHECK (m, devices[i].nslots - devices[i].nfree == dev->nused, "%s", devices[i].path);
-    CHECK (m, devices[i].prio == dev->prio, "%s", devices[i].path);
-    CHECK (m, i == 0 || devices[i - 1].prio >= devices[i].prio, "%s", devices[i].path);
+    CHECK (m, dev && devices[i].nslots == dev->end - dev->first, "%s",
+           swapdev_path (devices[i].swapdev));
+    CHECK (m, devices[i].nslots - devices[i].nfree == dev->nused, "%s",
+           swapdev_path (devices[i].swapdev));
+    CHECK (m, devices[i].prio == dev->prio, "%s", swapdev_path (devices[i].swapdev));
+    CHECK (m, i == 0 || devices[i - 1].prio >= devices[i].prio, "%s",
+           swapdev_path (devices[i].swapdev));
   }
   CHECK (m, m->step % 16 || drum_check (m->drum), "%s", "");
 }

@@ -29,7 +29,7 @@ static struct stats_snapshot snapshot;
 
 /* A request that takes so long. */
 static void
-request (uint64_t ns, uint64_t npages, int ret)
+request (uint64_t ns, uint64_t nbytes, int ret)
 {
   uint64_t begin_ns;
 
@@ -38,7 +38,7 @@ request (uint64_t ns, uint64_t npages, int ret)
   cr_assert_eq (begin_ns, UINT64_C (12345999999999));
   fake_time.tv_sec = (time_t) ((begin_ns + ns) / 1000000000);
   fake_time.tv_nsec = (long) ((begin_ns + ns) % 1000000000);
-  stats_end (&stats, begin_ns, npages, ret);
+  stats_end (&stats, begin_ns, nbytes, ret);
   stats_read (&stats, &snapshot);
 }
 
@@ -82,7 +82,7 @@ Test (stats, counts_what_was_done)
   request (10, 100, -EIO);
   request (20, 3, 0);
   cr_assert_eq (snapshot.nrequests, 3);
-  cr_assert_eq (snapshot.npages, 10);
+  cr_assert_eq (snapshot.nbytes, 10);
   cr_assert_eq (snapshot.nerrors, 1);
   cr_assert_eq (snapshot.total_ns, 35);
   cr_assert_eq (snapshot.in_flight, 0);
@@ -139,7 +139,7 @@ Test (stats, threads_lose_nothing, .timeout = 60)
   stats_read (&stats, &snapshot);
   cr_assert_eq (snapshot.nrequests, n);
   cr_assert_eq (snapshot.nerrors, n / 4);
-  cr_assert_eq (snapshot.npages, n / 4 * 3 * 2);
+  cr_assert_eq (snapshot.nbytes, n / 4 * 3 * 2);
   cr_assert_eq (snapshot.total_ns, n / 2 * 4500);
   cr_assert_eq (snapshot.bucket[1], n / 2);
   cr_assert_eq (snapshot.bucket[2], n / 2);

@@ -262,13 +262,13 @@ Test (swapdev_io, comes_through_at_random)
 /* ---- what is counted ---- */
 
 static void
-assert_counts (bool write, uint64_t nrequests, uint64_t npages, uint64_t nerrors)
+assert_counts (bool write, uint64_t nrequests, uint64_t nbytes, uint64_t nerrors)
 {
   struct stats_snapshot snapshot;
 
   stats_read (swapdev_stats (dev, write), &snapshot);
   cr_assert_eq (snapshot.nrequests, nrequests);
-  cr_assert_eq (snapshot.npages, npages);
+  cr_assert_eq (snapshot.nbytes, nbytes);
   cr_assert_eq (snapshot.nerrors, nerrors);
   cr_assert_eq (snapshot.in_flight, 0);
 }
@@ -280,13 +280,13 @@ Test (swapdev_io, counts_transfers)
   assert_counts (true, 0, 0, 0);
   PLAN (5000, -EINTR, 100);
   cr_assert_eq (transfer (true, data, 10, 50), 0);
-  assert_counts (true, 1, 50, 0);
+  assert_counts (true, 1, 50 * PAGE_BYTES, 0);
   assert_counts (false, 0, 0, 0);
   assert_back (10, 50);
   PLAN (4096, -EIO);
   cr_assert_eq (transfer (false, back, 10, 7), -EIO);
-  assert_counts (false, 2, 50, 1);
-  assert_counts (true, 1, 50, 0);
+  assert_counts (false, 2, 50 * PAGE_BYTES, 1);
+  assert_counts (true, 1, 50 * PAGE_BYTES, 0);
 }
 
 static uint64_t out_since_ns; /* seen from inside a call */

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "drum-devices.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drum-impl.h"
+#include "inflight.h"
+#include "log.h"
+#include "swapdev.h"
+#include "units.h"
+
+_Static_assert(DRUM_MAX_DEVICES == (int) SPACE_MAX, "every device has a range");
+_Static_assert(DRUM_MAX_DEVICES == (int) PLACEMENT_MAX, "every device has its turn");
+
+int
+drum_check_sizes (const uint32_t *nslots, unsigned n)
+{
+  uint64_t sum = 0;
+
+  for (unsigned i = 0; i < n; i++)
+    sum += (uint64_t) nslots[i] + (i > 0); /* a guard slot before each but the first */
+  return n > DRUM_MAX_DEVICES ? -EMFILE : sum > SLOT_MAX ? -EFBIG : 0;
+}
+
+/* => holds d->lock. The devices, their priorities or states are not what they were. */
+static void
+place_devices_locked (struct drum *d)
+{
+  struct placement_device open[DRUM_MAX_DEVICES];
+  unsigned n = 0;
+
+  mutex_assert_held (&d->lock);
+  for (unsigned i = 0; i < d->ndevices; i++) {
+    const struct device *dev = d->device[i];
+
+    if (dev->state == DEVICE_OPEN)
+      open[n++] = (struct placement_device){ dev->blist, dev->first, dev->prio };
+  }
+  atomic_store (&d->nclosed, d->ndevices - n);
+  placement_set (&d->placement, open, n);
+}
+
+void
+drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state)
+{
+  uint64_t nusable = swapdev_nusable (dev->swapdev), nfree = blist_nfree (dev->blist);
+  bool was_open = dev->state == DEVICE_OPEN;
+
+  mutex_assert_held (&d->lock);
+  dev->state = state;
+  if (was_open && state != DEVICE_OPEN)
+    room_shrink (&d->room, nusable, nfree);
+  else if (!was_open && state == DEVICE_OPEN)
+    room_grow (&d->room, nusable, nfree);
+  place_devices_locked (d);
+  pthread_cond_broadcast (&d->slots_returned); /* those who wait must count anew */
+}
+
+/* => holds d->lock. Put dev behind all of its priority and above. */
+static void
+insert_device_locked (struct drum *d, struct device *dev)
+{
+  unsigned at = 0;
+
+  mutex_assert_held (&d->lock);
+  while (at < d->ndevices && d->device[at]->prio >= dev->prio)
+    at++;
+  memmove (&d->device[at + 1], &d->device[at], (d->ndevices - at) * sizeof d->device[0]);
+  d->device[at] = dev;
+  d->ndevices++;
+}
+
+/* => holds d->lock. */
+static void
+take_out_device_locked (struct drum *d, const struct device *dev)
+{
+  unsigned at = 0;
+
+  mutex_assert_held (&d->lock);
+  while (d->device[at] != dev)
+    at++;
+  d->ndevices--;
+  memmove (&d->device[at], &d->device[at + 1], (d->ndevices - at) * sizeof d->device[0]);
+}
+
+int
+drum_add (struct drum *d, struct swapdev *swapdev)
+{
+  struct device *dev = calloc (1, sizeof *dev);
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  int ret;
+
+  if (!dev)
+    return -ENOMEM;
+  dev->swapdev = swapdev;
+  dev->blist = swapdev_blist (swapdev);
+  dev->prio = swapdev_prio (swapdev);
+
+  mutex_lock (&d->admin);
+  mutex_lock (&d->lock);
+  ret = space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
+  if (ret == 0) {
+    insert_device_locked (d, dev);
+    place_devices_locked (d);
+    room_grow (&d->room, swapdev_nusable (swapdev), blist_nfree (dev->blist));
+    notice = room_check (&d->room);
+    pthread_cond_broadcast (&d->slots_returned);
+  }
+  mutex_unlock (&d->lock);
+  mutex_unlock (&d->admin);
+  room_say (notice);
+  if (ret < 0)
+    free (dev);
+  return ret;
+}
+
+/* => holds d->admin or d->lock; NULL if there is none. */
+static struct device *
+device_of (struct drum *d, const struct swapdev *swapdev)
+{
+  for (unsigned i = 0; i < d->ndevices; i++)
+    if (d->device[i]->swapdev == swapdev)
+      return d->device[i];
+  return NULL;
+}
+
+/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back? */
+static int
+check_removal_locked (struct drum *d, const struct device *dev)
+{
+  uint64_t nusable = swapdev_nusable (dev->swapdev);
+  uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
+
+  mutex_assert_held (&d->lock);
+  if (blist_nfree (dev->blist) != nusable)
+    return -EBUSY;
+  return d->room.nfree - counted + d->room.nmoving < room_nkept (d->room.nslots - counted) ? -ENOSPC
+                                                                                           : 0;
+}
+
+int
+drum_remove (struct drum *d, struct swapdev *swapdev)
+{
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  struct device *dev;
+  int ret = -ENOENT;
+
+  mutex_lock (&d->admin);
+  mutex_lock (&d->lock);
+  dev = device_of (d, swapdev);
+  if (dev)
+    ret = check_removal_locked (d, dev);
+  if (ret == 0) {
+    drum_set_state_locked (d, dev, DEVICE_CLOSED);
+    take_out_device_locked (d, dev);
+    place_devices_locked (d);
+    space_remove (&d->space, dev->first);
+    notice = room_check (&d->room);
+  }
+  mutex_unlock (&d->lock);
+  room_say (notice);
+  if (ret == 0) {
+    swapdev_close (swapdev);
+    free (dev);
+  }
+  mutex_unlock (&d->admin);
+  return ret;
+}
+
+/* => holds d->admin. Says so if there is none. */
+static struct device *
+find_by_path (struct drum *d, const char *path)
+{
+  mutex_assert_held (&d->admin);
+  for (unsigned i = 0; i < d->ndevices; i++)
+    if (swapdev_is_at (d->device[i]->swapdev, path))
+      return d->device[i];
+  return NULL;
+}
+
+/* => holds d->lock. Have the other open devices room for what is used on dev? */
+static bool
+fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused, uint64_t *room)
+{
+  uint64_t nusable = swapdev_nusable (dev->swapdev), nfree = blist_nfree (dev->blist);
+  uint64_t counted = dev->state == DEVICE_OPEN;
+  uint64_t rest = d->room.nslots - counted * nusable;
+  uint64_t rest_free = d->room.nfree - counted * nfree;
+  uint64_t spare = room_nkept (rest) + room_low_water (rest);
+
+  mutex_assert_held (&d->lock);
+  *nused = nusable - nfree;
+  *room = rest_free > spare ? rest_free - spare : 0;
+  return *nused <= *room;
+}
+
+int
+drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
+{
+  uint64_t nused = 0, room = 0;
+  char used_text[16], room_text[16];
+  struct device *dev;
+  int ret = 0;
+
+  mutex_lock (&d->admin);
+  dev = find_by_path (d, path);
+  if (!dev) {
+    log_error ("%s: is no device of this drum", path);
+    ret = -ENOENT;
+  } else {
+    mutex_lock (&d->lock);
+    if (dev->state == DEVICE_CLOSING)
+      ret = -EBUSY;
+    else if (!fits_elsewhere_locked (d, dev, &nused, &room))
+      ret = -ENOSPC;
+    else {
+      drum_set_state_locked (d, dev, DEVICE_CLOSING);
+      *swapdev = dev->swapdev;
+    }
+    mutex_unlock (&d->lock);
+  }
+  if (ret == -EBUSY)
+    log_error ("%s: is being removed already", path);
+  if (ret == -ENOSPC)
+    log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
+               "clients give up some of their swap",
+               path, format_bytes (nused * PAGE_BYTES, used_text),
+               format_bytes (room * PAGE_BYTES, room_text));
+  mutex_unlock (&d->admin);
+  return ret;
+}
+
+void
+drum_end_closing (struct drum *d, struct swapdev *swapdev, enum drum_device_state state)
+{
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  struct device *dev;
+
+  mutex_lock (&d->lock);
+  dev = device_of (d, swapdev);
+  if (dev && dev->state == DEVICE_CLOSING) {
+    drum_set_state_locked (d, dev, state);
+    notice = room_check (&d->room);
+  }
+  mutex_unlock (&d->lock);
+  room_say (notice);
+}
+
+int
+drum_reopen_device (struct drum *d, const char *path)
+{
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  struct device *dev;
+  int ret = -ENOENT;
+
+  mutex_lock (&d->admin);
+  dev = find_by_path (d, path);
+  if (dev) {
+    mutex_lock (&d->lock);
+    ret = dev->state == DEVICE_CLOSED ? 0 : -EBUSY;
+    if (ret == 0) {
+      drum_set_state_locked (d, dev, DEVICE_OPEN);
+      notice = room_check (&d->room);
+    }
+    mutex_unlock (&d->lock);
+  }
+  mutex_unlock (&d->admin);
+  room_say (notice);
+  return ret;
+}
+
+int
+drum_set_priority (struct drum *d, const char *path, int prio)
+{
+  struct device *dev;
+
+  mutex_lock (&d->admin);
+  dev = find_by_path (d, path);
+  if (dev) {
+    mutex_lock (&d->lock);
+    take_out_device_locked (d, dev);
+    dev->prio = prio;
+    insert_device_locked (d, dev);
+    place_devices_locked (d);
+    mutex_unlock (&d->lock);
+  } else
+    log_error ("%s: is no device of this drum", path);
+  mutex_unlock (&d->admin);
+  return dev ? 0 : -ENOENT;
+}
+
+/* => holds d->lock. */
+static struct drum_device_info
+describe_locked (struct drum *d, const struct device *dev)
+{
+  mutex_assert_held (&d->lock);
+  return (struct drum_device_info){
+    .swapdev = dev->swapdev,
+    .prio = dev->prio,
+    .state = dev->state,
+    .first = dev->first,
+    .end = dev->first + swapdev_nslots (dev->swapdev),
+    .nslots = swapdev_nusable (dev->swapdev),
+    .nfree = blist_nfree (dev->blist),
+  };
+}
+
+unsigned
+drum_devices (struct drum *d, struct drum_device_info *devices, unsigned max)
+{
+  unsigned n;
+
+  mutex_lock (&d->lock);
+  n = d->ndevices;
+  for (unsigned i = 0; i < n && i < max; i++)
+    devices[i] = describe_locked (d, d->device[i]);
+  mutex_unlock (&d->lock);
+  return n;
+}
+
+bool
+drum_device (struct drum *d, const struct swapdev *swapdev, struct drum_device_info *info)
+{
+  const struct device *dev;
+
+  mutex_lock (&d->lock);
+  dev = device_of (d, swapdev);
+  if (dev)
+    *info = describe_locked (d, dev);
+  mutex_unlock (&d->lock);
+  return dev;
+}
+
+void
+drum_hold_devices (struct drum *d)
+{
+  mutex_lock (&d->admin);
+}
+
+void
+drum_release_devices (struct drum *d)
+{
+  mutex_unlock (&d->admin);
+}
+
+unsigned
+drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t from, struct slot_run *runs,
+                unsigned max)
+{
+  const struct blist *bl = swapdev_blist (swapdev);
+  unsigned n = 0;
+
+  mutex_lock (&d->lock);
+  for (; n < max && n < DRUM_BATCH && blist_next (bl, from, true, &runs[n]); n++)
+    from = runs[n].first + runs[n].n;
+  mutex_unlock (&d->lock);
+  return n;
+}
+
+void
+drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
+{
+  mutex_lock (&d->admin);
+  for (unsigned i = 0; i < d->ndevices; i++) {
+    struct swapdev *swapdev = d->device[i]->swapdev;
+
+    inflight_scan (swapdev_inflight (swapdev), swapdev_path (swapdev), now_ns, limit_ns);
+  }
+  mutex_unlock (&d->admin);
+}

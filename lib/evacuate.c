@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "evacuate.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "drum-devices.h"
+#include "drum.h"
+#include "export.h"
+#include "job.h"
+#include "log.h"
+#include "pages.h"
+#include "placement.h"
+#include "swapdev.h"
+#include "units.h"
+
+enum {
+  BUFFER_BYTES = DRUM_BATCH * PAGE_BYTES,
+  UNSEEN_MS = 10, /* how long to wait for writes under way, whose slots no map shows yet */
+};
+
+/* One walk over all maps. */
+struct pass {
+  struct job *job;
+  const struct evacuation *ev;
+  struct pages_move move;
+  const struct export *export; /* the one that is walked */
+  uint64_t nmoved;
+  uint64_t nunreadable;
+  /* Called after each piece; what it returns, unless 0, ends the pass. */
+  int (*check) (struct pass *pass);
+  /* evacuate_device: */
+  struct swapdev *dev;
+  uint64_t total; /* slots used at the begin */
+  /* evacuate_upwards: */
+  uint64_t done; /* slots moved by earlier passes */
+};
+
+static void
+note_unreadable (void *opaque, uint64_t page)
+{
+  struct pass *pass = opaque;
+
+  pass->nunreadable++;
+  job_unreadable (pass->job, export_name (pass->export), page);
+}
+
+static int
+pass_init (struct pass *pass, struct job *job, const struct evacuation *ev)
+{
+  void *buf = mmap (NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (buf == MAP_FAILED) {
+    log_error ("no memory to move pages with: %s", strerror (errno));
+    return -ENOMEM;
+  }
+  *pass = (struct pass){ .job = job, .ev = ev };
+  pass->move = (struct pages_move){
+    .buf = buf, .unreadable = note_unreadable, .opaque = pass, .above = PRIO_ANY
+  };
+  return 0;
+}
+
+static void
+pass_end (struct pass *pass)
+{
+  munmap (pass->move.buf, BUFFER_BYTES);
+}
+
+static int
+move_export (struct pass *pass, struct export *e)
+{
+  unsigned max = job_piece_bytes (pass->job, EVACUATE_PIECE * PAGE_BYTES) / PAGE_BYTES;
+  unsigned n = max;
+  uint64_t page = 0;
+  int ret = 0;
+
+  pass->export = e;
+  while (page != UINT64_MAX && ret == 0) {
+    int moved = export_move (e, &page, n, &pass->move);
+
+    if (moved == -ENOSPC && n > 1) {
+      n /= 2;
+      continue;
+    }
+    if (moved < 0)
+      return moved;
+    n = max;
+    pass->nmoved += (unsigned) moved;
+    ret = pass->check (pass);
+    if (ret == 0)
+      ret = job_pace (pass->job, (uint32_t) moved * PAGE_BYTES);
+  }
+  return ret;
+}
+
+static int
+pass_run (struct pass *pass)
+{
+  int ret = 0;
+
+  pass->nmoved = pass->nunreadable = 0;
+  job_reset_unreadable (pass->job);
+  for (unsigned i = 0; i < pass->ev->nexports && ret == 0; i++)
+    ret = move_export (pass, pass->ev->exports[i]);
+  return ret;
+}
+
+/* How much is still used on the device, and may we go on? */
+static int
+check_device (struct pass *pass)
+{
+  struct drum_device_info info;
+  uint64_t nused;
+
+  if (!drum_device (pass->ev->drum, pass->dev, &info))
+    return -ENOENT;
+  nused = info.nslots - info.nfree;
+  job_progress (pass->job, (pass->total > nused ? pass->total - nused : 0) * PAGE_BYTES,
+                pass->total * PAGE_BYTES);
+  if (info.state != DEVICE_CLOSING)
+    return -ENOSPC; /* a client needed the room, and has it again */
+  return job_is_cancelled (pass->job) ? -ECANCELED : 0;
+}
+
+static uint64_t
+nused_on (struct pass *pass)
+{
+  struct drum_device_info info = { .nslots = 0 };
+
+  drum_device (pass->ev->drum, pass->dev, &info);
+  return info.nslots - info.nfree;
+}
+
+/* Move until nothing is used on the device, or what is can't be read. */
+static int
+empty_device (struct pass *pass, bool force)
+{
+  int ret;
+
+  pass->move.lose = false;
+  while ((ret = check_device (pass)) == 0 && nused_on (pass) > 0) {
+    ret = pass_run (pass);
+    if (ret < 0)
+      return ret;
+    if (pass->move.lose) {
+      job_lost (pass->job, pass->nunreadable);
+      pass->move.lose = false;
+    } else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
+      if (!force)
+        return -ENODATA;
+      pass->move.lose = true;
+    } else if (pass->nmoved == 0) {
+      ret = job_sleep (pass->job, UNSEEN_MS);
+      if (ret < 0)
+        return ret;
+    }
+  }
+  return ret;
+}
+
+/* Say why it stays. */
+static void
+explain (const struct pass *pass, const char *path, int ret)
+{
+  if (ret == -ENOSPC)
+    log_error ("%s: the other devices have no more room for what is on it and for what clients "
+               "write: it is open again",
+               path);
+  else if (ret == -ENODATA)
+    log_error ("%s: %" PRIu64
+               " pages on it can't be read: it stays, closed; remove it with force to give them up",
+               path, pass->nunreadable);
+  else if (ret < 0 && ret != -ECANCELED)
+    log_error ("%s: its pages can't be moved: %s: it is open again", path, strerror (-ret));
+}
+
+int
+evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force)
+{
+  struct drum_device_info info;
+  struct pass pass;
+  int ret = pass_init (&pass, job, ev);
+
+  if (ret == 0) {
+    pass.dev = dev;
+    pass.check = check_device;
+    drum_device (ev->drum, dev, &info);
+    pass.move.first_slot = info.first;
+    pass.move.end_slot = info.end;
+    pass.total = info.nslots - info.nfree;
+    ret = empty_device (&pass, force);
+    if (ret == 0)
+      ret = drum_remove (ev->drum, dev);
+    if (ret < 0)
+      explain (&pass, swapdev_path (dev), ret);
+    pass_end (&pass);
+  }
+  if (ret < 0)
+    drum_end_closing (ev->drum, dev, ret == -ENODATA ? DEVICE_CLOSED : DEVICE_OPEN);
+  return ret;
+}
+
+static int
+check_upwards (struct pass *pass)
+{
+  uint64_t done = pass->done + pass->nmoved;
+
+  job_progress (pass->job, done * PAGE_BYTES,
+                (done > pass->total ? done : pass->total) * PAGE_BYTES);
+  return job_is_cancelled (pass->job) ? -ECANCELED : 0;
+}
+
+/* How many slots can rise: of those used below, as many as there is room above, from the lowest up. */
+static uint64_t
+can_rise (const struct drum_device_info *dev, unsigned n)
+{
+  uint64_t room = 0, can = 0;
+
+  for (unsigned i = 0; i < n; i++) { /* the highest come first */
+    uint64_t nused = dev[i].nslots - dev[i].nfree, rising = 0;
+
+    if (i > 0 && dev[i].prio < dev[0].prio)
+      rising = nused < room ? nused : room;
+    can += rising;
+    room -= rising;
+    if (dev[i].state == DEVICE_OPEN)
+      room += dev[i].nfree + rising;
+  }
+  return can;
+}
+
+int
+evacuate_upwards (struct job *job, const struct evacuation *ev)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (ev->drum, dev, DRUM_MAX_DEVICES);
+  struct pass pass;
+  int ret = pass_init (&pass, job, ev);
+
+  if (ret < 0)
+    return ret;
+  pass.check = check_upwards;
+  pass.total = can_rise (dev, n);
+  for (; n > 0 && ret == 0; n--) {
+    const struct drum_device_info *from = &dev[n - 1];
+
+    if (from->prio == dev[0].prio || from->state != DEVICE_OPEN)
+      continue;
+    pass.move.first_slot = from->first;
+    pass.move.end_slot = from->end;
+    pass.move.above = from->prio;
+    ret = pass_run (&pass);
+    pass.done += pass.nmoved;
+  }
+  if (ret == -ENOSPC) /* all room above is used: done */
+    ret = 0;
+  if (ret == 0)
+    job_progress (job, pass.done * PAGE_BYTES, pass.done * PAGE_BYTES);
+  else if (ret != -ECANCELED)
+    log_error ("pages can't be moved: %s", strerror (-ret));
+  pass_end (&pass);
+  return ret;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * evacuate.h - move pages in the background: all off a device that is to leave, or up to faster devices.
+ *
+ * A pass walks the page maps of all exports, 8 bytes a page, and moves what lies on the device in pieces of at most
+ * EVACUATE_PIECE pages, each entirely under its range lock (pages_move). Clients see no difference but latency. Evacuation
+ * ends when the device has no used slot, rescanning, because a write under way holds slots that no map shows yet. (The
+ * BSDs walk their swap maps, too: FreeBSD swap_pager.c 2020, swap_pager_swapoff; but page everything in.)
+ * Memory:  1 MiB a pass; nothing by page.
+ * Locking: a job's thread; takes range locks and the drum's lock, one after the other.
+ * Errors:  0 or -errno, and one line through log.h.
+ */
+#ifndef DRUM_EVACUATE_H
+#define DRUM_EVACUATE_H
+
+#include <stdbool.h>
+
+struct drum;
+struct export;
+struct job;
+struct swapdev;
+
+enum { EVACUATE_PIECE = 16 }; /* pages, 64 KiB */
+
+struct evacuation {
+  struct drum *drum;
+  struct export *const *exports;
+  unsigned nexports;
+};
+
+/* Move all pages off a device that is closing, and remove it. If that can't be done, it stays: open as it was if there is no
+ * room (-ENOSPC), a write fails, or the job is cancelled (-ECANCELED); closed if pages can't be read (-ENODATA), unless force
+ * says that these are to be marked as lost. */
+int evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force);
+
+/* Move pages up into room on devices of higher priority, from the lowest devices first. */
+int evacuate_upwards (struct job *job, const struct evacuation *ev);
+
+#endif

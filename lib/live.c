@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "live.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drum-devices.h"
+#include "evacuate.h"
+#include "job.h"
+#include "log.h"
+#include "mutex.h"
+#include "service.h"
+#include "stats.h"
+#include "swapdev.h"
+
+/* A device that is being added (NetBSD's SWF_FAKE): keeps a second one of the same path away. */
+struct adding {
+  struct live *live;
+  struct adding *next;
+  struct swapdev_spec spec;
+};
+
+struct live {
+  struct mutex mutex;
+  struct service *service;
+  struct jobs *jobs;
+  struct adding *adding;
+  bool rebalancing;
+  uint64_t started_ns;
+};
+
+/* What the job that removes a device needs to know; its own. */
+struct removing {
+  struct live *live;
+  struct swapdev *dev;
+  char *path; /* the device is gone in the end */
+  bool force;
+};
+
+int
+live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
+             struct live **livep)
+{
+  struct live *live = calloc (1, sizeof *live);
+  int ret = live ? jobs_create (ended, opaque, &live->jobs) : -ENOMEM;
+
+  if (ret < 0) {
+    free (live);
+    return ret;
+  }
+  mutex_init (&live->mutex);
+  live->service = service;
+  live->started_ns = now_ns ();
+  *livep = live;
+  return 0;
+}
+
+void
+live_destroy (struct live *live)
+{
+  jobs_destroy (live->jobs);
+  mutex_destroy (&live->mutex);
+  free (live);
+}
+
+struct service *
+live_service (struct live *live)
+{
+  return live->service;
+}
+
+struct jobs *
+live_jobs (struct live *live)
+{
+  return live->jobs;
+}
+
+uint64_t
+live_started_ns (const struct live *live)
+{
+  return live->started_ns;
+}
+
+/* => holds live->mutex. */
+static bool
+is_adding_locked (struct live *live, const char *path)
+{
+  mutex_assert_held (&live->mutex);
+  for (const struct adding *a = live->adding; a; a = a->next)
+    if (strcmp (a->spec.path, path) == 0)
+      return true;
+  return false;
+}
+
+static void
+forget_adding (struct adding *adding)
+{
+  struct live *live = adding->live;
+
+  mutex_lock (&live->mutex);
+  for (struct adding **link = &live->adding; *link; link = &(*link)->next)
+    if (*link == adding) {
+      *link = adding->next;
+      break;
+    }
+  mutex_unlock (&live->mutex);
+  free ((char *) adding->spec.path);
+  free (adding);
+}
+
+static int
+add_main (struct job *job, void *opaque)
+{
+  struct adding *adding = opaque;
+  int ret = service_add (adding->live->service, &adding->spec);
+
+  (void) job;
+  if (ret == 0)
+    log_notice ("%s: has been added", adding->spec.path);
+  forget_adding (adding);
+  return ret;
+}
+
+static int
+reopened_main (struct job *job, void *opaque)
+{
+  (void) job;
+  (void) opaque;
+  return 0;
+}
+
+/* => holds live->mutex. */
+static int
+start_adding_locked (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
+{
+  struct adding *adding = calloc (1, sizeof *adding);
+  char *path = strdup (spec->path);
+  int ret = -ENOMEM;
+
+  mutex_assert_held (&live->mutex);
+  if (adding && path) {
+    *adding = (struct adding){ .live = live, .next = live->adding, .spec = *spec };
+    adding->spec.path = path;
+    ret = jobs_start (live->jobs, JOB_ADD, path, 0, add_main, adding, job);
+    if (ret == 0) {
+      live->adding = adding;
+      return 0;
+    }
+  }
+  free (path);
+  free (adding);
+  return ret;
+}
+
+/* A job could not be started. */
+static int
+complain (const char *what, int ret)
+{
+  if (ret == -EAGAIN) {
+    log_error ("%s: %d jobs are under way already: wait until one has ended", what, JOBS_MAX);
+    return -EBUSY;
+  }
+  if (ret < 0)
+    log_error ("%s: the job can't be started: %s", what, strerror (-ret));
+  return ret;
+}
+
+int
+live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
+{
+  int ret;
+
+  mutex_lock (&live->mutex);
+  ret = drum_reopen_device (live->service->drum, spec->path);
+  if (ret == -EBUSY)
+    log_error ("%s: is a device of this drum already", spec->path);
+  else if (ret == 0)
+    ret = complain (spec->path,
+                    jobs_start (live->jobs, JOB_ADD, spec->path, 0, reopened_main, NULL, job));
+  else if (is_adding_locked (live, spec->path)) {
+    log_error ("%s: is being added already", spec->path);
+    ret = -EBUSY;
+  } else
+    ret = complain (spec->path, start_adding_locked (live, spec, job));
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+static struct evacuation
+everything (struct live *live)
+{
+  return (struct evacuation){
+    .drum = live->service->drum,
+    .exports = &live->service->export,
+    .nexports = 1,
+  };
+}
+
+static void
+removing_free (struct removing *removing)
+{
+  free (removing->path);
+  free (removing);
+}
+
+static int
+remove_main (struct job *job, void *opaque)
+{
+  struct removing *removing = opaque;
+  struct evacuation ev = everything (removing->live);
+  int ret = evacuate_device (job, &ev, removing->dev, removing->force);
+
+  if (ret == 0)
+    log_notice ("%s: has been removed", removing->path);
+  removing_free (removing);
+  return ret;
+}
+
+/* => holds live->mutex; dev is closing. */
+static int
+start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bool force,
+                       uint64_t *job)
+{
+  struct removing *removing = calloc (1, sizeof *removing);
+  int ret = -ENOMEM;
+
+  mutex_assert_held (&live->mutex);
+  if (!removing)
+    return ret;
+  *removing = (struct removing){
+    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
+  };
+  if (removing->path)
+    ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
+  if (ret < 0)
+    removing_free (removing);
+  return ret;
+}
+
+int
+live_remove (struct live *live, const char *path, uint64_t rate, bool force, uint64_t *job)
+{
+  struct swapdev *dev;
+  int ret;
+
+  mutex_lock (&live->mutex);
+  ret = drum_close_device (live->service->drum, path, &dev);
+  if (ret == 0) {
+    ret = complain (path, start_removing_locked (live, dev, rate, force, job));
+    if (ret < 0)
+      drum_end_closing (live->service->drum, dev, DEVICE_OPEN);
+  }
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+int
+live_set_priority (struct live *live, const char *path, int prio)
+{
+  return drum_set_priority (live->service->drum, path, prio);
+}
+
+static int
+rebalance_main (struct job *job, void *opaque)
+{
+  struct live *live = opaque;
+  struct evacuation ev = everything (live);
+  int ret = evacuate_upwards (job, &ev);
+
+  mutex_lock (&live->mutex);
+  live->rebalancing = false;
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+int
+live_rebalance (struct live *live, uint64_t rate, uint64_t *job)
+{
+  int ret = -EBUSY;
+
+  mutex_lock (&live->mutex);
+  if (live->rebalancing)
+    log_error ("pages are being rebalanced already");
+  else {
+    ret = complain ("rebalance",
+                    jobs_start (live->jobs, JOB_REBALANCE, NULL, rate, rebalance_main, live, job));
+    live->rebalancing = ret == 0;
+  }
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+void
+live_adding (struct live *live, void (*each) (void *opaque, const struct swapdev_spec *spec),
+             void *opaque)
+{
+  mutex_lock (&live->mutex);
+  for (const struct adding *a = live->adding; a; a = a->next)
+    each (opaque, &a->spec);
+  mutex_unlock (&live->mutex);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * live.h - changes to a service while clients use it: devices that come, leave, or change their priority.
+ *
+ * What takes long is a job (job.h), whose number the functions give.
+ * Locking: any thread; live changes are serialised by a mutex that is not held while anything takes long.
+ * Errors:  0 or -errno, and one line through log.h that names the device.
+ */
+#ifndef DRUM_LIVE_H
+#define DRUM_LIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct jobs;
+struct live;
+struct service;
+struct swapdev_spec;
+
+/* After the fork. ended (may be NULL) is called at each job's end, by any thread. */
+int live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
+                 struct live **live);
+
+/* Cancels what is under way. The service stays. */
+void live_destroy (struct live *live);
+
+struct service *live_service (struct live *live);
+struct jobs *live_jobs (struct live *live);
+uint64_t live_started_ns (const struct live *live); /* when it was created, now_ns */
+
+/* Add a device, with the same checks and options as at start. One that is there, but closed, is opened again. -EBUSY if it is
+ * there, or being added. */
+int live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job);
+
+/* Move everything off a device, rate bytes a second (0: no limit), and let it go. See evacuate_device. */
+int live_remove (struct live *live, const char *path, uint64_t rate, bool force, uint64_t *job);
+
+int live_set_priority (struct live *live, const char *path, int prio);
+
+/* See evacuate_upwards. -EBUSY if it is being done already. */
+int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);
+
+/* Call each for every device that is being added. */
+void live_adding (struct live *live, void (*each) (void *opaque, const struct swapdev_spec *spec),
+                  void *opaque);
+
+#endif

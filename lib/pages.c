@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * pages.c - see pages.h. Every change of pages goes through a chunk: what is to become of each page is decided first, then
+ * all slots are taken, all data written, all entries switched, and all old slots freed.
+ */
+#include <config.h>
+
+#include "pages.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "freerange.h"
+#include "log.h"
+#include "pagemap.h"
+#include "pagesum.h"
+#include "placement.h"
+#include "slotio.h"
+#include "units.h"
+
+/* What is to become of n consecutive pages. */
+struct chunk {
+  uint64_t page;
+  unsigned n;
+  enum fate { KEEP, PLACE, SET } fate[DRUM_BATCH]; /* PLACE: at a slot that is yet to be taken */
+  struct pagemap_entry to[DRUM_BATCH];
+  unsigned nnew, nmove; /* slots to be taken: see drum_alloc */
+};
+
+static bool
+has_slot (struct pagemap_entry entry)
+{
+  return entry.slot != SLOT_NONE && entry.slot != SLOT_LOST;
+}
+
+bool
+pages_is_hole (const struct pages *p, uint64_t page)
+{
+  return pagemap_get (p->map, page).slot == SLOT_NONE;
+}
+
+static char *
+data_of (const void *buf, unsigned i)
+{
+  return (char *) buf + (size_t) i * PAGE_BYTES;
+}
+
+static uint32_t
+sum_of (const struct pages *p, uint64_t page, const void *data)
+{
+  return p->checksum ? pagesum_contents (data) ^ pagesum_key (p->key, page) : 0;
+}
+
+/* Does what came from the device belong to this page? */
+static bool
+is_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, const void *data)
+{
+  return !p->checksum || sum_of (p, page, data) == entry.sum;
+}
+
+/* => holds [page, page + n) shared; n is at most DRUM_BATCH. */
+static int
+read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
+{
+  struct pagemap_entry entry[DRUM_BATCH];
+  struct slotio io;
+  int ret;
+
+  slotio_init (&io, p->drum, SLOTIO_READ);
+  for (unsigned i = 0; i < n; i++) {
+    entry[i] = pagemap_get (p->map, page + i);
+    if (entry[i].slot == SLOT_LOST)
+      return -EIO;
+    if (entry[i].slot == SLOT_NONE)
+      memset (data_of (buf, i), 0, PAGE_BYTES);
+    else
+      slotio_add (&io, entry[i].slot, data_of (buf, i));
+  }
+  ret = slotio_submit (&io);
+  for (unsigned i = 0; i < n && ret == 0; i++)
+    if (has_slot (entry[i]) && !is_right (p, page + i, entry[i], data_of (buf, i))) {
+      log_error (
+        "export \"%s\": page %llu: wrong checksum of what slot %u gave back: the read fails",
+        p->export, (unsigned long long) page + i, entry[i].slot);
+      ret = -EIO;
+    }
+  return ret;
+}
+
+int
+pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf)
+{
+  int ret = 0;
+
+  while (first < end && ret == 0) {
+    unsigned n = end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH;
+
+    ret = read_chunk (p, first, n, buf);
+    first += n;
+    buf = data_of (buf, n);
+  }
+  return ret;
+}
+
+int
+pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length, void *buf)
+{
+  char data[PAGE_BYTES];
+  int ret = read_chunk (p, page, 1, data);
+
+  if (ret == 0)
+    memcpy (buf, data + offset, length);
+  return ret;
+}
+
+static void
+chunk_init (struct chunk *c, uint64_t page, unsigned n)
+{
+  c->page = page;
+  c->n = n;
+  c->nnew = c->nmove = 0;
+}
+
+static void
+chunk_keep (struct chunk *c, unsigned i)
+{
+  c->fate[i] = KEEP;
+}
+
+static void
+chunk_set (struct chunk *c, unsigned i, uint32_t slot)
+{
+  c->fate[i] = SET;
+  c->to[i] = (struct pagemap_entry){ .slot = slot };
+}
+
+/* Page i, which is as from says, is to have a slot; sum is that of its contents. */
+static void
+chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry from, uint32_t sum)
+{
+  bool move = has_slot (from) && drum_slot_returns (d, from.slot);
+
+  c->fate[i] = PLACE;
+  c->to[i] = (struct pagemap_entry){ .sum = sum };
+  *(move ? &c->nmove : &c->nnew) += 1;
+}
+
+/* Give the slots of the runs, in order, to the pages that are to be placed, and gather their writes. */
+static void
+assign_slots (struct chunk *c, const struct slot_run *run, const void *buf, struct slotio *io)
+{
+  uint32_t used = 0; /* of *run */
+
+  for (unsigned i = 0; i < c->n; i++) {
+    if (c->fate[i] != PLACE)
+      continue;
+    c->to[i].slot = run->first + used;
+    slotio_add (io, c->to[i].slot, data_of (buf, i));
+    if (++used == run->n) {
+      run++;
+      used = 0;
+    }
+  }
+}
+
+/* Take slots for the pages to be placed, and write them there. -ENOSPC if there is no room for all: try fewer. */
+static int
+chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
+{
+  struct slot_run runs[DRUM_BATCH];
+  unsigned nruns = 0;
+  struct slotio io;
+  int ret;
+
+  if (c->nnew + c->nmove == 0)
+    return 0;
+  ret = above == PRIO_ANY ? drum_alloc (p->drum, c->nnew, c->nmove, runs, &nruns)
+                          : drum_alloc_above (p->drum, above, c->nnew, c->nmove, runs, &nruns);
+  if (ret < 0)
+    return ret;
+  slotio_init (&io, p->drum, SLOTIO_WRITE);
+  assign_slots (c, runs, buf, &io);
+  ret = slotio_submit (&io);
+  if (ret < 0)
+    drum_free (p->drum, runs, nruns, c->nmove);
+  return ret == -ENOSPC ? -EIO : ret; /* -ENOSPC would say: try fewer */
+}
+
+/* => holds the page exclusive. Point it to its new slot, or to none, and gather the old one to be freed. Returns by how many
+ * the used pages of the export grow. */
+static int
+switch_page (struct pages *p, uint64_t page, struct pagemap_entry to, struct freerange *fr)
+{
+  struct pagemap_entry from = pagemap_get (p->map, page);
+
+  if (from.slot == SLOT_NONE && to.slot == SLOT_NONE)
+    return 0;
+  pagemap_set (p->map, page, to);
+  if (has_slot (from))
+    freerange_add (fr, from.slot);
+  return has_slot (to) - has_slot (from);
+}
+
+static void
+count_used (struct pages *p, int64_t growth)
+{
+  if (growth)
+    atomic_fetch_add_explicit (&p->nused, (uint64_t) growth, memory_order_relaxed);
+}
+
+/* => holds the chunk exclusive; its data is on the devices. */
+static void
+chunk_switch (struct pages *p, const struct chunk *c)
+{
+  struct freerange fr;
+  int growth = 0;
+
+  freerange_init (&fr, p->drum, c->nmove);
+  for (unsigned i = 0; i < c->n; i++)
+    if (c->fate[i] != KEEP)
+      growth += switch_page (p, c->page + i, c->to[i], &fr);
+  freerange_flush (&fr);
+  count_used (p, growth);
+}
+
+/* => holds [page, page + n) exclusive; n is at most DRUM_BATCH.
+ * -ENOSPC, and nothing changed, if the drum has no room for all n now: try fewer. */
+static int
+write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
+{
+  struct chunk c;
+  unsigned nzero = 0;
+  int ret;
+
+  chunk_init (&c, page, n);
+  for (unsigned i = 0; i < n; i++) {
+    const char *data = data_of (buf, i);
+
+    if (page_is_zero (data)) {
+      chunk_set (&c, i, SLOT_NONE);
+      nzero++;
+    } else
+      chunk_place (&c, i, p->drum, pagemap_get (p->map, page + i), sum_of (p, page + i, data));
+  }
+  ret = chunk_write (p, &c, PRIO_ANY, buf);
+  if (ret < 0)
+    return ret;
+  chunk_switch (p, &c);
+  if (nzero)
+    atomic_fetch_add_explicit (&p->nzero, nzero, memory_order_relaxed);
+  return 0;
+}
+
+int
+pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf)
+{
+  unsigned max = DRUM_BATCH;
+
+  while (first < end) {
+    unsigned n = end - first < max ? (unsigned) (end - first) : max;
+    int ret = write_chunk (p, first, n, buf);
+
+    if (ret == -ENOSPC && n > 1) {
+      max = n / 2;
+      continue;
+    }
+    if (ret < 0)
+      return ret;
+    first += n;
+    buf = data_of (buf, n);
+  }
+  return 0;
+}
+
+int
+pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length, const void *buf)
+{
+  char data[PAGE_BYTES];
+  int ret;
+
+  if (!buf && pages_is_hole (p, page))
+    return 0;
+  ret = read_chunk (p, page, 1, data);
+  if (ret < 0)
+    return ret;
+  if (buf)
+    memcpy (data + offset, buf, length);
+  else
+    memset (data + offset, 0, length);
+  return write_chunk (p, page, 1, data);
+}
+
+void
+pages_clear (struct pages *p, uint64_t first, uint64_t end)
+{
+  struct pagemap_entry none = { .slot = SLOT_NONE };
+  struct freerange fr;
+  int growth = 0;
+
+  freerange_init (&fr, p->drum, 0);
+  while ((first = pagemap_next (p->map, first, end)) < end)
+    growth += switch_page (p, first++, none, &fr);
+  freerange_flush (&fr);
+  count_used (p, growth);
+}
+
+/* => holds the page. */
+static bool
+read_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, void *data)
+{
+  struct slotio io;
+
+  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_add (&io, entry.slot, data);
+  return slotio_submit (&io) == 0 && is_right (p, page, entry, data);
+}
+
+/* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each. */
+static unsigned
+read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
+{
+  struct pagemap_entry from[DRUM_BATCH];
+  unsigned nmoved = 0;
+  struct slotio io;
+  bool ok;
+
+  slotio_init (&io, p->drum, SLOTIO_READ);
+  for (unsigned i = 0; i < c->n; i++) {
+    from[i] = pagemap_get (p->map, c->page + i);
+    chunk_keep (c, i);
+    if (from[i].slot >= move->first_slot && from[i].slot < move->end_slot)
+      slotio_add (&io, from[i].slot, data_of (move->buf, i));
+  }
+  ok = slotio_submit (&io) == 0;
+  for (unsigned i = 0; i < c->n; i++) {
+    uint64_t page = c->page + i;
+    void *data = data_of (move->buf, i);
+
+    if (from[i].slot < move->first_slot || from[i].slot >= move->end_slot)
+      continue;
+    if ((ok && is_right (p, page, from[i], data)) || read_right (p, page, from[i], data))
+      chunk_place (c, i, p->drum, from[i], from[i].sum);
+    else {
+      move->unreadable (move->opaque, page);
+      if (!move->lose)
+        continue;
+      chunk_set (c, i, SLOT_LOST);
+    }
+    nmoved++;
+  }
+  return nmoved;
+}
+
+int
+pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move)
+{
+  struct chunk c;
+  unsigned nmoved;
+  int ret;
+
+  chunk_init (&c, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
+  nmoved = read_to_move (p, &c, move);
+  ret = chunk_write (p, &c, move->above, move->buf);
+  if (ret < 0)
+    return ret;
+  chunk_switch (p, &c);
+  return (int) nmoved;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * pages.h - the pages of an export: read, written, cleared and moved, whole or in part, by who has their range lock.
+ *
+ * Unit:    pages; ranges are half open, [first, end).
+ * Locking: the caller holds the range: shared to read, exclusive for the others. Nothing here takes a lock but the drum's.
+ * Memory:  the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
+ * Errors:  0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, and what a
+ *          device's I/O gave.
+ *
+ * Whole pages go in chunks of DRUM_BATCH, whose slots, checksums and pieces of I/O fit on the stack.
+ */
+#ifndef DRUM_PAGES_H
+#define DRUM_PAGES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "drum.h"
+
+struct pagemap;
+
+struct pages {
+  struct drum *drum;
+  struct pagemap *map;
+  const char *export; /* its name, for messages */
+  uint64_t key;       /* for pagesum_key */
+  bool checksum;
+  _Atomic uint64_t nused; /* pages that have a slot */
+  _Atomic uint64_t nzero; /* pages of zeroes that were written */
+};
+
+/* Without a slot: it reads as zeroes. Needs no lock, if an answer that may be out of date is good enough. */
+bool pages_is_hole (const struct pages *p, uint64_t page);
+
+int pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf);
+
+/* Length bytes at offset of one page. */
+int pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
+                     void *buf);
+
+/* On failure each page is as it was or as it was to be. When the drum is nearly full, chunks get smaller, down to a page. */
+int pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf);
+
+/* Change a part of a page; buf NULL: to zeroes. */
+int pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
+                      const void *buf);
+
+void pages_clear (struct pages *p, uint64_t first, uint64_t end);
+
+/* Which pages are to move, and where to. */
+struct pages_move {
+  uint32_t first_slot, end_slot; /* those that have a slot in [first_slot, end_slot) */
+  int above; /* to devices of higher priority than this; PRIO_ANY: wherever a new page would go */
+  bool lose; /* mark those that can't be read as lost */
+  void *buf; /* for DRUM_BATCH pages */
+  void (*unreadable) (void *opaque, uint64_t page); /* is called for each that can't be read */
+  void *opaque;
+};
+
+/* Move pages of [first, end), at most DRUM_BATCH of them: read, check, take slots elsewhere, write, point the map there, free
+ * the old ones. One that can't be read stays as it is (or is marked as lost). Returns how many were moved or marked.
+ * -ENOSPC, and nothing changed, if there is no room for all at once: try fewer; and what a write gave, nothing changed. */
+int pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "placement.h"
+
+#include <errno.h>
+
+void
+placement_set (struct placement *p, const struct placement_device *devices, unsigned n)
+{
+  p->ndevices = n;
+  p->nclasses = 0;
+  for (unsigned i = 0; i < n; i++) {
+    p->device[i] = devices[i];
+    if (i > 0 && devices[i - 1].prio == devices[i].prio)
+      p->class[p->nclasses - 1].n++;
+    else
+      p->class[p->nclasses++] =
+        (struct placement_class){ .first = i, .n = 1, .left = p->stripe_slots };
+  }
+}
+
+static void
+pass_turn (struct placement *p, struct placement_class *c)
+{
+  c->turn = c->turn + 1 == c->n ? 0 : c->turn + 1;
+  c->left = p->stripe_slots;
+}
+
+/* Take one run of at most n slots from class c: all that n and the stripe allow on every device, in turn, then half of
+ * that, down to 1. -ENOSPC if every device of the class is full. */
+static int
+take_in_class (struct placement *p, struct placement_class *c, uint32_t n, struct slot_run *run)
+{
+  for (uint32_t min = n < p->stripe_slots ? n : p->stripe_slots; min > 0; min /= 2)
+    for (unsigned i = 0; i < c->n; i++) {
+      struct placement_device *dev = &p->device[c->first + c->turn];
+      uint32_t max = n < c->left ? n : c->left;
+
+      if (blist_alloc (dev->blist, min < max ? min : max, max, run) == 0) {
+        run->first += dev->first;
+        c->left -= run->n;
+        if (c->left == 0)
+          pass_turn (p, c);
+        return 0;
+      }
+      pass_turn (p, c);
+    }
+  return -ENOSPC;
+}
+
+uint32_t
+placement_take (struct placement *p, uint32_t n, int above, struct slot_run *runs, unsigned *nruns)
+{
+  uint32_t left = n;
+  unsigned k = 0;
+
+  for (struct placement_class *c = p->class; left > 0 && c < p->class + p->nclasses;) {
+    struct slot_run run;
+
+    if (p->device[c->first].prio <= above)
+      break;
+    if (take_in_class (p, c, left, &run) < 0) {
+      c++;
+      continue;
+    }
+    left -= run.n;
+    if (k > 0 && runs[k - 1].first + runs[k - 1].n == run.first)
+      runs[k - 1].n += run.n; /* the next stripe of a class of one */
+    else
+      runs[k++] = run;
+  }
+  *nruns = k;
+  return n - left;
+}

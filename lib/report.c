@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "report.h"
+
+#include <json-c/json.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "drum-devices.h"
+#include "drum.h"
+#include "export.h"
+#include "job.h"
+#include "live.h"
+#include "service.h"
+#include "stats.h"
+#include "swapdev.h"
+#include "units.h"
+
+typedef struct json_object json;
+
+static void
+add_uint (json *to, const char *key, uint64_t n)
+{
+  json_object_object_add (to, key, json_object_new_uint64 (n));
+}
+
+static void
+add_slots (json *to, const char *key, uint64_t nslots)
+{
+  add_uint (to, key, nslots * PAGE_BYTES);
+}
+
+static void
+add_text (json *to, const char *key, const char *text)
+{
+  json_object_object_add (to, key, json_object_new_string (text));
+}
+
+/* To the nanosecond, without the digits that a double has beyond. */
+static json *
+new_seconds (double seconds)
+{
+  char text[32];
+
+  snprintf (text, sizeof text, "%.9g", seconds);
+  return json_object_new_double_s (seconds, text);
+}
+
+static void
+add_seconds (json *to, const char *key, uint64_t ns)
+{
+  json_object_object_add (to, key, new_seconds ((double) ns / 1e9));
+}
+
+/* A new object or array, below to. */
+static json *
+add_object (json *to, const char *key)
+{
+  json *object = json_object_new_object ();
+
+  json_object_object_add (to, key, object);
+  return object;
+}
+
+static json *
+add_array (json *to, const char *key)
+{
+  json *array = json_object_new_array ();
+
+  json_object_object_add (to, key, array);
+  return array;
+}
+
+static json *
+append_object (json *array)
+{
+  json *object = json_object_new_object ();
+
+  json_object_array_add (array, object);
+  return object;
+}
+
+static void
+add_counters (json *to, const char *key, const struct stats_snapshot *s)
+{
+  json *counters = add_object (to, key), *histogram;
+
+  add_uint (counters, "requests", s->nrequests);
+  add_uint (counters, "bytes", s->nbytes);
+  add_uint (counters, "errors", s->nerrors);
+  add_uint (counters, "in_flight", s->in_flight);
+  add_seconds (counters, "seconds", s->total_ns);
+  histogram = add_array (counters, "histogram");
+  for (unsigned k = 0; k < STATS_BUCKETS; k++)
+    json_object_array_add (histogram, json_object_new_uint64 (s->bucket[k]));
+}
+
+static void
+add_device_counters (json *to, const char *key, const struct swapdev *dev, bool write)
+{
+  struct stats_snapshot snapshot = { .nrequests = 0 };
+
+  if (dev)
+    stats_read (swapdev_stats (dev, write), &snapshot);
+  add_counters (to, key, &snapshot);
+}
+
+static const char *
+state_name (enum drum_device_state state)
+{
+  return state == DEVICE_OPEN ? "open" : state == DEVICE_CLOSING ? "closing" : "closed";
+}
+
+/* => holds the devices. */
+static void
+report_device (const struct drum_device_info *dev, json *to)
+{
+  char uuid[UUID_STR_LEN];
+
+  uuid_unparse_lower (swapdev_identity (dev->swapdev)->device, uuid);
+  add_text (to, "name", swapdev_path (dev->swapdev));
+  add_text (to, "type", swapdev_is_block (dev->swapdev) ? "block" : "file");
+  add_text (to, "uuid", uuid);
+  json_object_object_add (to, "prio", json_object_new_int (dev->prio));
+  add_text (to, "state", state_name (dev->state));
+  add_slots (to, "size", swapdev_nslots (dev->swapdev));
+  add_slots (to, "used", dev->nslots - dev->nfree);
+  add_slots (to, "avail", dev->nfree);
+  add_uint (to, "bad", swapdev_nbad (dev->swapdev));
+  add_device_counters (to, "read", dev->swapdev, false);
+  add_device_counters (to, "write", dev->swapdev, true);
+}
+
+/* A device on its way into the drum. */
+static void
+report_adding (void *opaque, const struct swapdev_spec *spec)
+{
+  json *to = append_object (opaque);
+
+  add_text (to, "name", spec->path);
+  add_text (to, "type", "file");
+  add_text (to, "uuid", "");
+  json_object_object_add (to, "prio", json_object_new_int (spec->prio));
+  add_text (to, "state", "adding");
+  add_slots (to, "size", 0);
+  add_slots (to, "used", 0);
+  add_slots (to, "avail", 0);
+  add_uint (to, "bad", 0);
+  add_device_counters (to, "read", NULL, false);
+  add_device_counters (to, "write", NULL, true);
+}
+
+static void
+report_export (const struct export *e, json *to)
+{
+  static const char *const name[EXPORT_NOPS] = { "read", "write", "trim", "zero" };
+  struct stats_snapshot snapshot;
+
+  add_text (to, "name", export_name (e));
+  add_uint (to, "size", export_size_bytes (e));
+  add_slots (to, "used", export_npages_used (e));
+  add_uint (to, "clients", export_nclients (e));
+  add_uint (to, "zero_pages", export_npages_zero (e));
+  for (enum export_op op = 0; op < EXPORT_NOPS; op++) {
+    export_stats (e, op, &snapshot);
+    add_counters (to, name[op], &snapshot);
+  }
+}
+
+static void
+report_classes (const struct drum_device_info *dev, unsigned n, json *to)
+{
+  for (unsigned i = 0, first; i < n; i = first) {
+    uint64_t nslots = 0, nfree = 0, nopen = 0;
+    json *class;
+
+    for (first = i; first < n && dev[first].prio == dev[i].prio; first++) {
+      if (dev[first].state != DEVICE_OPEN)
+        continue;
+      nslots += dev[first].nslots;
+      nfree += dev[first].nfree;
+      nopen++;
+    }
+    if (nopen == 0)
+      continue;
+    class = append_object (to);
+    json_object_object_add (class, "prio", json_object_new_int (dev[i].prio));
+    add_uint (class, "devices", nopen);
+    add_slots (class, "size", nslots);
+    add_slots (class, "used", nslots - nfree);
+    add_slots (class, "avail", nfree);
+  }
+}
+
+struct fragmentation {
+  uint64_t nruns[32]; /* [k]: of 2^k to 2^(k+1)-1 slots */
+  uint32_t largest;
+};
+
+/* => holds the devices. Walks all free runs, in pieces, so that nobody waits long for the drum's lock. A run that changes between
+ * two pieces may be counted in part. */
+static void
+count_free_runs (struct drum *d, struct swapdev *dev, struct fragmentation *f)
+{
+  struct slot_run run[DRUM_BATCH];
+  uint32_t from = 0;
+  unsigned n;
+
+  while ((n = drum_free_runs (d, dev, from, run, DRUM_BATCH)) > 0) {
+    for (unsigned i = 0; i < n; i++) {
+      f->nruns[31 - __builtin_clz (run[i].n)]++;
+      f->largest = run[i].n > f->largest ? run[i].n : f->largest;
+    }
+    from = run[n - 1].first + run[n - 1].n;
+  }
+}
+
+/* => holds the devices. */
+static void
+report_fragmentation (struct drum *d, const struct drum_device_info *dev, unsigned n, json *to)
+{
+  struct fragmentation f = { .largest = 0 };
+  json *runs;
+
+  for (unsigned i = 0; i < n; i++)
+    if (dev[i].state == DEVICE_OPEN)
+      count_free_runs (d, dev[i].swapdev, &f);
+  add_slots (to, "largest", f.largest);
+  runs = add_array (to, "runs");
+  for (unsigned k = 0; k < 32; k++)
+    json_object_array_add (runs, json_object_new_uint64 (f.nruns[k]));
+}
+
+/* => holds the devices. */
+static void
+report_drum (struct drum *d, const struct drum_device_info *dev, unsigned n, json *to)
+{
+  struct drum_usage usage;
+  uint64_t nused = 0;
+
+  drum_usage (d, &usage);
+  for (unsigned i = 0; i < n; i++)
+    nused += dev[i].nslots - dev[i].nfree;
+  add_slots (to, "size", usage.nslots);
+  add_slots (to, "used", nused);
+  add_slots (to, "avail", usage.nfree);
+  add_slots (to, "kept", usage.nkept);
+  add_uint (to, "stripe", drum_stripe_bytes (d));
+  report_classes (dev, n, add_array (to, "classes"));
+}
+
+static void
+report_server (struct live *live, json *to)
+{
+  add_text (to, "version", PACKAGE_VERSION);
+  add_uint (to, "pid", (uint64_t) getpid ());
+  add_seconds (to, "uptime", now_ns () - live_started_ns (live));
+}
+
+static void
+append_job (void *opaque, const struct job_info *info)
+{
+  report_job (info, append_object (opaque));
+}
+
+void
+report_status (struct live *live, bool fragmentation, json *to)
+{
+  struct service *service = live_service (live);
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  json *drum, *buckets, *devices;
+  unsigned n;
+
+  report_server (live, add_object (to, "server"));
+  drum = add_object (to, "drum");
+  buckets = add_array (to, "buckets");
+  for (unsigned k = 0; k + 1 < STATS_BUCKETS; k++)
+    json_object_array_add (buckets, new_seconds (stats_bucket_seconds (k)));
+  devices = add_array (to, "devices");
+
+  drum_hold_devices (service->drum);
+  n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
+  report_drum (service->drum, dev, n, drum);
+  if (fragmentation)
+    report_fragmentation (service->drum, dev, n, add_object (drum, "fragmentation"));
+  for (unsigned i = 0; i < n; i++)
+    report_device (&dev[i], append_object (devices));
+  drum_release_devices (service->drum);
+
+  live_adding (live, report_adding, devices);
+  report_export (service->export, append_object (add_array (to, "exports")));
+  jobs_list (live_jobs (live), append_job, add_array (to, "jobs"));
+}
+
+/* => holds the devices. How many slots of each cell are free? */
+static void
+count_free_in_cells (struct drum *d, struct swapdev *dev, uint32_t cell, uint32_t *nfree)
+{
+  struct slot_run run[DRUM_BATCH];
+  uint32_t from = 0;
+  unsigned n;
+
+  while ((n = drum_free_runs (d, dev, from, run, DRUM_BATCH)) > 0) {
+    for (unsigned i = 0; i < n; i++) {
+      uint32_t end = run[i].first + run[i].n;
+
+      for (uint32_t at = run[i].first; at < end;) {
+        uint32_t stop = end - at < cell - at % cell ? end : at + (cell - at % cell);
+
+        nfree[at / cell] += stop - at;
+        at = stop;
+      }
+    }
+    from = run[n - 1].first + run[n - 1].n;
+  }
+}
+
+/* => holds the devices. */
+static void
+map_device (struct drum *d, const struct drum_device_info *dev, unsigned ncells, json *to)
+{
+  uint32_t nslots = swapdev_nslots (dev->swapdev), cell = (nslots - 1) / ncells + 1;
+  uint32_t nfree[REPORT_MAX_CELLS] = { 0 }, nbad[REPORT_MAX_CELLS] = { 0 };
+  json *used, *bad;
+
+  count_free_in_cells (d, dev->swapdev, cell, nfree);
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    nbad[swapdev_bad_slot (dev->swapdev, i) / cell]++;
+
+  add_text (to, "name", swapdev_path (dev->swapdev));
+  json_object_object_add (to, "prio", json_object_new_int (dev->prio));
+  add_text (to, "state", state_name (dev->state));
+  add_uint (to, "slots", nslots);
+  add_uint (to, "cell", cell);
+  used = add_array (to, "used");
+  bad = add_array (to, "bad");
+  for (uint32_t i = 0; i <= (nslots - 1) / cell; i++) {
+    uint32_t size = nslots - i * cell < cell ? nslots - i * cell : cell;
+
+    json_object_array_add (used, json_object_new_uint64 (size - nfree[i] - nbad[i]));
+    json_object_array_add (bad, json_object_new_uint64 (nbad[i]));
+  }
+}
+
+void
+report_map (struct live *live, unsigned ncells, json *to)
+{
+  struct drum *d = live_service (live)->drum;
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  json *devices = add_array (to, "devices");
+  unsigned n;
+
+  drum_hold_devices (d);
+  n = drum_devices (d, dev, DRUM_MAX_DEVICES);
+  for (unsigned i = 0; i < n; i++)
+    map_device (d, &dev[i], ncells, append_object (devices));
+  drum_release_devices (d);
+}
+
+void
+report_lines (const char *text, const char *key, json *to)
+{
+  json *lines = add_array (to, key);
+
+  for (size_t len; *text; text += len + (text[len] == '\n')) {
+    len = strcspn (text, "\n");
+    json_object_array_add (lines, json_object_new_string_len (text, (int) len));
+  }
+}
+
+void
+report_job (const struct job_info *info, json *to)
+{
+  static const char *const kind[] = { "add", "remove", "rebalance" };
+  static const char *const state[] = { "running", "done", "failed", "cancelled" };
+  json *pages;
+
+  add_uint (to, "id", info->id);
+  add_text (to, "kind", kind[info->kind]);
+  if (info->device)
+    add_text (to, "device", info->device);
+  add_text (to, "state", state[info->state]);
+  add_uint (to, "done", info->done_bytes);
+  add_uint (to, "total", info->total_bytes);
+  if (info->rate)
+    add_uint (to, "rate", info->rate);
+  add_seconds (to, "seconds", info->elapsed_ns);
+  add_uint (to, "unreadable", info->nunreadable);
+  pages = add_array (to, "unreadable_pages");
+  for (unsigned i = 0; i < JOB_LISTED && i < info->nunreadable; i++) {
+    json *page = append_object (pages);
+
+    add_text (page, "export", info->unreadable[i].export);
+    add_uint (page, "page", info->unreadable[i].page);
+  }
+  add_uint (to, "lost", info->nlost);
+  if (info->error)
+    add_text (to, "error", info->error);
+  if (info->warnings)
+    report_lines (info->warnings, "warnings", to);
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "verbs.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "job.h"
+#include "live.h"
+#include "log.h"
+#include "report.h"
+#include "swapdev.h"
+#include "units.h"
+
+typedef struct json_object json;
+
+enum { WAIT_SECONDS = 60, WAIT_MAX_SECONDS = 3600 };
+
+/* One request under way. */
+struct call {
+  struct live *live;
+  json *args;
+  json *reply;
+  unsigned waited_ms, *wait_ms;
+};
+
+/* An argument that must be a whole number in [min, max]; *value stays as it is if it is not given. */
+static int
+get_int (const struct call *call, const char *key, int64_t min, int64_t max, int64_t *value)
+{
+  json *arg;
+
+  if (!json_object_object_get_ex (call->args, key, &arg))
+    return 0;
+  if (!json_object_is_type (arg, json_type_int) || json_object_get_int64 (arg) < min ||
+      json_object_get_int64 (arg) > max) {
+    log_error ("%s: is %s, and must be a whole number from %lld to %lld", key,
+               json_object_to_json_string (arg), (long long) min, (long long) max);
+    return -EINVAL;
+  }
+  *value = json_object_get_int64 (arg);
+  return 0;
+}
+
+static int
+get_bool (const struct call *call, const char *key, bool *value)
+{
+  json *arg;
+
+  if (!json_object_object_get_ex (call->args, key, &arg))
+    return 0;
+  if (!json_object_is_type (arg, json_type_boolean)) {
+    log_error ("%s: is %s, and must be true or false", key, json_object_to_json_string (arg));
+    return -EINVAL;
+  }
+  *value = json_object_get_boolean (arg);
+  return 0;
+}
+
+/* A time, of up to max seconds. */
+static int
+get_seconds (const struct call *call, const char *key, unsigned max, unsigned *ms)
+{
+  double seconds;
+  json *arg;
+
+  if (!json_object_object_get_ex (call->args, key, &arg))
+    return 0;
+  seconds = json_object_get_double (arg);
+  if ((!json_object_is_type (arg, json_type_int) && !json_object_is_type (arg, json_type_double)) ||
+      !(seconds >= 0 && seconds <= max)) {
+    log_error ("%s: is %s, and must be a number from 0 to %u", key,
+               json_object_to_json_string (arg), max);
+    return -EINVAL;
+  }
+  *ms = (unsigned) (seconds * 1000);
+  return 0;
+}
+
+/* The device, an absolute path. */
+static int
+get_device (const struct call *call, const char **path)
+{
+  json *arg;
+
+  if (!json_object_object_get_ex (call->args, "device", &arg) ||
+      !json_object_is_type (arg, json_type_string) ||
+      json_object_get_string_len (arg) != (int) strlen (json_object_get_string (arg))) {
+    log_error ("device: name one by its path");
+    return -EINVAL;
+  }
+  *path = json_object_get_string (arg);
+  if ((*path)[0] != '/' || strlen (*path) >= PATH_MAX) {
+    log_error ("%.64s: is not an absolute path of less than %d bytes", *path, PATH_MAX);
+    return -EINVAL;
+  }
+  return 0;
+}
+
+static int
+get_job (const struct call *call, uint64_t *job)
+{
+  int64_t value = 0;
+  int ret = get_int (call, "job", 1, INT64_MAX, &value);
+
+  if (ret == 0 && value == 0) {
+    log_error ("job: name one by its number");
+    return -EINVAL;
+  }
+  *job = (uint64_t) value;
+  return ret;
+}
+
+static int
+no_such_job (uint64_t job)
+{
+  log_error ("job %llu: there is none, or it ended long ago", (unsigned long long) job);
+  return -ENOENT;
+}
+
+static void
+reply_job (const struct call *call, uint64_t job)
+{
+  json_object_object_add (call->reply, "job", json_object_new_uint64 (job));
+}
+
+static int
+verb_status (const struct call *call)
+{
+  bool fragmentation = false;
+  int ret = get_bool (call, "fragmentation", &fragmentation);
+
+  if (ret == 0)
+    report_status (call->live, fragmentation, call->reply);
+  return ret;
+}
+
+static int
+verb_map (const struct call *call)
+{
+  int64_t ncells = REPORT_CELLS;
+  int ret = get_int (call, "cells", 1, REPORT_MAX_CELLS, &ncells);
+
+  if (ret == 0)
+    report_map (call->live, (unsigned) ncells, call->reply);
+  return ret;
+}
+
+static int
+verb_add (const struct call *call)
+{
+  struct swapdev_spec spec = { .force = false };
+  int64_t prio = SWAP_PRIO_DEFAULT, size = 0;
+  uint64_t job;
+  int ret;
+
+  if ((ret = get_device (call, &spec.path)) < 0 ||
+      (ret = get_int (call, "prio", SWAP_PRIO_MIN, SWAP_PRIO_MAX, &prio)) < 0 ||
+      (ret = get_int (call, "size", 0, INT64_MAX, &size)) < 0 ||
+      (ret = get_bool (call, "force", &spec.force)) < 0)
+    return ret;
+  spec.prio = (int) prio;
+  spec.create_bytes = (uint64_t) size;
+  ret = live_add (call->live, &spec, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
+static int
+verb_remove (const struct call *call)
+{
+  bool force = false;
+  int64_t rate = 0;
+  const char *path;
+  uint64_t job;
+  int ret;
+
+  if ((ret = get_device (call, &path)) < 0 ||
+      (ret = get_int (call, "rate", 1, INT64_MAX, &rate)) < 0 ||
+      (ret = get_bool (call, "force", &force)) < 0)
+    return ret;
+  ret = live_remove (call->live, path, (uint64_t) rate, force, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
+static int
+verb_priority (const struct call *call)
+{
+  int64_t prio = SWAP_PRIO_MIN - 1;
+  const char *path;
+  int ret;
+
+  if ((ret = get_device (call, &path)) < 0 ||
+      (ret = get_int (call, "prio", SWAP_PRIO_MIN, SWAP_PRIO_MAX, &prio)) < 0)
+    return ret;
+  if (prio < SWAP_PRIO_MIN) {
+    log_error ("prio: is not given: a whole number from %d to %d", SWAP_PRIO_MIN, SWAP_PRIO_MAX);
+    return -EINVAL;
+  }
+  return live_set_priority (call->live, path, (int) prio);
+}
+
+static int
+verb_rebalance (const struct call *call)
+{
+  int64_t rate = 0;
+  uint64_t job;
+  int ret = get_int (call, "rate", 1, INT64_MAX, &rate);
+
+  if (ret == 0)
+    ret = live_rebalance (call->live, (uint64_t) rate, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
+static int
+verb_cancel (const struct call *call)
+{
+  uint64_t job;
+  int ret = get_job (call, &job);
+
+  if (ret == 0 && jobs_cancel (live_jobs (call->live), job) < 0)
+    ret = no_such_job (job);
+  return ret;
+}
+
+static int
+verb_wait (const struct call *call)
+{
+  unsigned limit_ms = WAIT_SECONDS * 1000;
+  struct job_info info;
+  uint64_t job;
+  json *to;
+  int ret;
+
+  if ((ret = get_job (call, &job)) < 0 ||
+      (ret = get_seconds (call, "seconds", WAIT_MAX_SECONDS, &limit_ms)) < 0)
+    return ret;
+  ret = jobs_get (live_jobs (call->live), job, &info);
+  if (ret < 0)
+    return ret == -ENOENT ? no_such_job (job) : ret;
+  if (info.state == JOB_RUNNING && call->waited_ms < limit_ms) {
+    *call->wait_ms = limit_ms - call->waited_ms;
+    ret = -EAGAIN;
+  } else {
+    to = json_object_new_object ();
+    report_job (&info, to);
+    json_object_object_add (call->reply, "job", to);
+  }
+  job_info_free (&info);
+  return ret;
+}
+
+static const struct verb {
+  const char *name;
+  int (*run) (const struct call *call);
+  const char *args[5]; /* that it knows */
+} verbs[] = {
+  { "status", verb_status, { "fragmentation" } },
+  { "map", verb_map, { "cells" } },
+  { "add", verb_add, { "device", "prio", "size", "force" } },
+  { "remove", verb_remove, { "device", "rate", "force" } },
+  { "priority", verb_priority, { "device", "prio" } },
+  { "rebalance", verb_rebalance, { "rate" } },
+  { "cancel", verb_cancel, { "job" } },
+  { "wait", verb_wait, { "job", "seconds" } },
+};
+
+static const struct verb *
+find_verb (json *request)
+{
+  const char *name;
+  json *verb;
+
+  if (!json_object_object_get_ex (request, "verb", &verb) ||
+      !json_object_is_type (verb, json_type_string)) {
+    log_error ("verb: is not given");
+    return NULL;
+  }
+  name = json_object_get_string (verb);
+  for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+    if (strcmp (name, verbs[i].name) == 0)
+      return &verbs[i];
+  log_error ("%.64s: there is no such verb", name);
+  return NULL;
+}
+
+static bool
+knows_arg (const struct verb *verb, const char *key)
+{
+  if (strcmp (key, "version") == 0 || strcmp (key, "verb") == 0)
+    return true;
+  for (unsigned i = 0; verb->args[i]; i++)
+    if (strcmp (key, verb->args[i]) == 0)
+      return true;
+  return false;
+}
+
+static int
+run (const struct call *call)
+{
+  const struct verb *verb = find_verb (call->args);
+
+  if (!verb)
+    return -EINVAL;
+  for (struct lh_entry *arg = json_object_get_object (call->args)->head; arg; arg = arg->next)
+    if (!knows_arg (verb, lh_entry_k (arg))) {
+      log_error ("%.64s: %s has no such argument", (const char *) lh_entry_k (arg), verb->name);
+      return -EINVAL;
+    }
+  return verb->run (call);
+}
+
+int
+verbs_handle (void *opaque, json *request, unsigned waited_ms, json *reply, unsigned *wait_ms)
+{
+  struct call call = { opaque, request, reply, waited_ms, wait_ms };
+  struct log_capture said;
+  int ret;
+
+  log_capture_begin (&said);
+  ret = run (&call);
+  log_capture_end ();
+  if (ret < 0 && ret != -EAGAIN)
+    json_object_object_add (reply, "error",
+                            json_object_new_string (said.errors ? said.errors : strerror (-ret)));
+  if (said.warnings)
+    report_lines (said.warnings, "warnings", reply);
+  log_capture_free (&said);
+  return ret;
+}
