@@ -213,12 +213,13 @@ drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
     ret = -ENOENT;
   } else {
     mutex_lock (&d->lock);
-    if (dev->state == DEVICE_CLOSING)
+    if (dev->leaving)
       ret = -EBUSY;
     else if (!fits_elsewhere_locked (d, dev, &nused, &room))
       ret = -ENOSPC;
     else {
       drum_set_state_locked (d, dev, DEVICE_CLOSING);
+      dev->leaving = true;
       *swapdev = dev->swapdev;
     }
     mutex_unlock (&d->lock);
@@ -242,6 +243,8 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, enum drum_device_stat
 
   mutex_lock (&d->lock);
   dev = device_of (d, swapdev);
+  if (dev)
+    dev->leaving = false;
   if (dev && dev->state == DEVICE_CLOSING) {
     drum_set_state_locked (d, dev, state);
     notice = room_check (&d->room);
