@@ -177,7 +177,6 @@ Test (badinput, parameters)
     { { "@/good", "force=maybe" }, { "force" } },
     { { "@/good", "force=" }, { "force" } },
     { { "@/good", "checksum=maybe" }, { "checksum" } },
-    { { "@/good", "control=@/ctl" }, { "control" } },
     { { "@/good", "lock=yes" }, { "lock" } },
     { { "@/good", "direct=yes" }, { "direct" } },
     { { "@/good", "state=@/folder" }, { "state" } },
