@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "lib/dialog.h"
+#include "lib/verbs.h"
 #include "tests/fuzz/handler.h"
 #include "tests/random.h"
 
@@ -114,7 +115,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
   struct rng rng = { hash (data, size) };
   uint64_t now = 1000000000;
-  struct dialog *d = dialog_create (handle, handler_opaque (), now);
+  struct dialog *d = dialog_create (verbs_handle, handler_live (), now);
   size_t at = 0, nreplies = 0, n;
   bool last = false;
   char *room;
