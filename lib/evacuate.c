@@ -48,6 +48,8 @@ note_unreadable (void *opaque, uint64_t page)
 
   pass->nunreadable++;
   job_unreadable (pass->job, export_name (pass->export), page);
+  if (pass->move.lose)
+    job_lost (pass->job, 1);
 }
 
 static int
@@ -148,10 +150,9 @@ empty_device (struct pass *pass, bool force)
     ret = pass_run (pass);
     if (ret < 0)
       return ret;
-    if (pass->move.lose) {
-      job_lost (pass->job, pass->nunreadable);
+    if (pass->move.lose)
       pass->move.lose = false;
-    } else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
+    else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
       if (!force)
         return -ENODATA;
       pass->move.lose = true;
