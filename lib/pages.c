@@ -126,6 +126,7 @@ static void
 chunk_keep (struct chunk *c, unsigned i)
 {
   c->fate[i] = KEEP;
+  c->to[i] = (struct pagemap_entry){ .slot = SLOT_NONE };
 }
 
 static void
@@ -316,7 +317,8 @@ read_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, vo
   return slotio_submit (&io) == 0 && is_right (p, page, entry, data);
 }
 
-/* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each. */
+/* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each: to
+ * is lost of those that can't be read, whatever their fate. */
 static unsigned
 read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
 {
@@ -342,10 +344,11 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
     if ((ok && is_right (p, page, from[i], data)) || read_right (p, page, from[i], data))
       chunk_place (c, i, p->drum, from[i], from[i].sum);
     else {
-      move->unreadable (move->opaque, page);
-      if (!move->lose)
-        continue;
       chunk_set (c, i, SLOT_LOST);
+      if (!move->lose) {
+        c->fate[i] = KEEP;
+        continue;
+      }
     }
     nmoved++;
   }
@@ -365,5 +368,8 @@ pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_mo
   if (ret < 0)
     return ret;
   chunk_switch (p, &c);
+  for (unsigned i = 0; i < c.n; i++)
+    if (c.to[i].slot == SLOT_LOST)
+      move->unreadable (move->opaque, first + i);
   return (int) nmoved;
 }
