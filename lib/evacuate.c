@@ -198,6 +198,8 @@ evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *d
     ret = empty_device (&pass, force);
     if (ret == 0)
       ret = drum_remove (ev->drum, dev);
+    if (ret == -EBUSY) /* a client needed the room after the last look */
+      ret = -ENOSPC;
     if (ret < 0)
       explain (&pass, swapdev_path (dev), ret);
     pass_end (&pass);
