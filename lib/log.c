@@ -26,7 +26,8 @@ log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args)
   log_sink = sink;
 }
 
-static _Thread_local struct log_capture *captured;
+/* Of the plugin's own TLS, not of what glibc allocates at a thread's first look: I/O threads log, too. */
+static _Thread_local struct log_capture *captured __attribute__ ((tls_model ("initial-exec")));
 
 void
 log_capture_begin (struct log_capture *capture)
