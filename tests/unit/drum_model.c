@@ -197,7 +197,7 @@ step_close (struct model *m)
                  dev->nused + nkept_of (others.nslots) + low_water_of (others.nslots) > others.nfree
                ? -ENOSPC
                : 0;
-  ret = drum_close_device (m->drum, swapdev_path (dev->swapdev), &swapdev);
+  ret = drum_close_device (m->drum, place_of (swapdev_path (dev->swapdev)), &swapdev);
   CHECK (m, ret == expected, "%s: %d, not %d", swapdev_path (dev->swapdev), ret, expected);
   CHECK (m, swapdev == (ret == 0 ? dev->swapdev : NULL), "%s", "another device");
   if (ret == 0) {
@@ -228,7 +228,7 @@ step_reopen (struct model *m)
 
   if (!dev)
     return;
-  ret = drum_reopen_device (m->drum, swapdev_path (dev->swapdev));
+  ret = drum_reopen_device (m->drum, place_of (swapdev_path (dev->swapdev)));
   CHECK (m, ret == (dev->state == DEVICE_CLOSED ? 0 : -EBUSY), "%d", ret);
   if (ret == 0)
     dev->state = DEVICE_OPEN;
@@ -243,8 +243,8 @@ step_set_priority (struct model *m)
     return;
   dev->prio = (int) rng_below (&m->rng, 4) - 1;
   dev->came = ++m->last_came;
-  CHECK (m, drum_set_priority (m->drum, swapdev_path (dev->swapdev), dev->prio) == 0, "%d",
-         dev->prio);
+  CHECK (m, drum_set_priority (m->drum, place_of (swapdev_path (dev->swapdev)), dev->prio) == 0,
+         "%d", dev->prio);
 }
 
 /* End the move of a slot: the page is in its new one, or, if that failed, in the old one. */
