@@ -233,7 +233,7 @@ fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused
   mutex_assert_held (&d->lock);
   *nused = nused_on (dev);
   *room = rest_free > spare ? rest_free - spare : 0;
-  return rest > 0 && *nused <= *room;
+  return *nused <= *room;
 }
 
 /* => holds d->lock. */
@@ -281,6 +281,19 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   return ret;
 }
 
+int
+drum_state_at (struct drum *d, const struct swapdev_place *place, enum drum_device_state *state)
+{
+  const struct device *dev;
+
+  mutex_lock (&d->admin);
+  dev = find_by_place (d, place);
+  if (dev)
+    *state = dev->state;
+  mutex_unlock (&d->admin);
+  return dev ? 0 : -ENOENT;
+}
+
 void
 drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
 {
@@ -310,7 +323,7 @@ drum_reopen_device (struct drum *d, const struct swapdev_place *place)
   dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
-    ret = dev->state == DEVICE_CLOSED ? 0 : dev->state == DEVICE_OPEN ? -EBUSY : -EALREADY;
+    ret = dev->state == DEVICE_CLOSED ? 0 : -EBUSY;
     if (ret == 0) {
       drum_set_state_locked (d, dev, DEVICE_OPEN);
       notice = room_check (&d->room);

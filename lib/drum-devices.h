@@ -58,7 +58,7 @@ int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
  * also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it, and on others
- * that are closing, does not fit elsewhere with the low-water mark to spare, or if no other is open. Says so through log.h. */
+ * that are closing, does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **dev);
 
 /* Moving its pages off has come to an end, and it stays: as it was before; or closed, stuck on pages that can't be read. It
@@ -66,7 +66,11 @@ int drum_close_device (struct drum *d, const struct swapdev_place *place, struct
  * closing, and were open before. */
 void drum_end_closing (struct drum *d, struct swapdev *dev, bool stuck);
 
-/* Open a closed device again. -ENOENT if there is none, -EBUSY if it is open, -EALREADY if it is closing. */
+/* -ENOENT */
+int drum_state_at (struct drum *d, const struct swapdev_place *place,
+                   enum drum_device_state *state);
+
+/* Open a closed device again. -ENOENT if there is none, -EBUSY if it is not closed. */
 int drum_reopen_device (struct drum *d, const struct swapdev_place *place);
 
 /* From the next allocation on. -ENOENT, which it says through log.h. */

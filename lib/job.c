@@ -181,7 +181,7 @@ thread_main (void *arg)
   struct log_capture said;
   int ret;
 
-  log_capture_begin (&said);
+  log_capture_begin (&said, false);
   ret = job->main (job, job->opaque);
   log_capture_end ();
   end (jobs, job, ret, &said);

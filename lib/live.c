@@ -133,9 +133,7 @@ add_or_reopen (struct adding *adding, struct job *job)
 
   swapdev_place_init (&place, spec.path);
   ret = drum_reopen_device (service->drum, &place);
-  if (ret == -EALREADY)
-    log_error ("%s: is being removed: cancel that instead", spec.path);
-  else if (ret == -EBUSY)
+  if (ret == -EBUSY)
     log_error ("%s: is a device of this drum already", spec.path);
   else if (ret == 0)
     log_notice ("%s: is open again", spec.path);
@@ -192,11 +190,30 @@ complain (const char *what, int ret)
   return ret;
 }
 
+/* Could it be added, as far as can be told now? */
+static int
+check_new (struct live *live, const char *path)
+{
+  struct swapdev_place place;
+  enum drum_device_state state;
+
+  swapdev_place_init (&place, path);
+  if (drum_state_at (live->service->drum, &place, &state) < 0 || state == DEVICE_CLOSED)
+    return 0;
+  log_error (state == DEVICE_CLOSING ? "%s: is being removed: cancel that instead"
+                                     : "%s: is a device of this drum already",
+             path);
+  return -EBUSY;
+}
+
 int
 live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
 {
-  int ret = -EBUSY;
+  int ret = check_new (live, spec->path);
 
+  if (ret < 0)
+    return ret;
+  ret = -EBUSY;
   mutex_lock (&live->mutex);
   if (is_adding_locked (live, spec->path))
     log_error ("%s: is being added already", spec->path);

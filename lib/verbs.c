@@ -332,7 +332,7 @@ verbs_handle (void *opaque, json *request, unsigned waited_ms, json *reply, unsi
   struct log_capture said;
   int ret;
 
-  log_capture_begin (&said);
+  log_capture_begin (&said, true);
   ret = run (&call);
   log_capture_end ();
   if (ret < 0 && ret != -EAGAIN)

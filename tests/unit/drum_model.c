@@ -30,8 +30,9 @@ struct model_device {
   int prio;
   unsigned came; /* the how-manieth to come to its priority */
   enum drum_device_state state;
-  bool leaving;               /* it was closed, and nobody has said that this has ended */
-  uint32_t first, end, nused; /* usable slots: [first, end) */
+  enum drum_device_state before; /* closing: what it was */
+  bool leaving;                  /* it was closed, and nobody has said that this has ended */
+  uint32_t first, end, nused;    /* usable slots: [first, end) */
 };
 
 struct model {
@@ -180,6 +181,18 @@ random_device (struct model *m)
   return m->ndevices ? &m->device[rng_below (&m->rng, m->ndevices)] : NULL;
 }
 
+/* Slots used on devices that are closing already. */
+static unsigned
+nleaving (const struct model *m)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (m->device[i].state == DEVICE_CLOSING)
+      n += m->device[i].nused;
+  return n;
+}
+
 /* It is closed if its pages fit on the others, with the low-water mark to spare. */
 static void
 step_close (struct model *m)
@@ -193,14 +206,16 @@ step_close (struct model *m)
     return;
   others = sum_but (m, dev, false);
   expected = dev->leaving ? -EBUSY
-             : dev->nused > 0 &&
-                 dev->nused + nkept_of (others.nslots) + low_water_of (others.nslots) > others.nfree
+             : dev->nused > 0 && dev->nused + nkept_of (others.nslots) +
+                                     low_water_of (others.nslots) + nleaving (m) >
+                                   others.nfree
                ? -ENOSPC
                : 0;
   ret = drum_close_device (m->drum, place_of (swapdev_path (dev->swapdev)), &swapdev);
   CHECK (m, ret == expected, "%s: %d, not %d", swapdev_path (dev->swapdev), ret, expected);
   CHECK (m, swapdev == (ret == 0 ? dev->swapdev : NULL), "%s", "another device");
   if (ret == 0) {
+    dev->before = dev->state;
     dev->state = DEVICE_CLOSING;
     dev->leaving = true;
   }
@@ -210,14 +225,14 @@ static void
 step_end_closing (struct model *m)
 {
   struct model_device *dev = random_device (m);
-  enum drum_device_state state = rng_below (&m->rng, 2) ? DEVICE_OPEN : DEVICE_CLOSED;
+  bool stuck = rng_below (&m->rng, 2);
 
   if (!dev)
     return;
-  drum_end_closing (m->drum, dev->swapdev, state);
+  drum_end_closing (m->drum, dev->swapdev, stuck);
   dev->leaving = false;
   if (dev->state == DEVICE_CLOSING)
-    dev->state = state;
+    dev->state = stuck ? DEVICE_CLOSED : dev->before;
 }
 
 static void
@@ -284,7 +299,7 @@ step_remove (struct model *m)
 {
   struct model_device *dev = random_device (m);
   struct sum others;
-  bool leaves;
+  int expected;
 
   if (!dev)
     return;
@@ -295,10 +310,10 @@ step_remove (struct model *m)
   empty_device (m, dev);
   CHECK (m, dev->nused == 0, "%u used", dev->nused);
   others = sum_but (m, dev, false);
-  leaves = others.nfree + m->nmoving >= nkept_of (others.nslots);
-  CHECK (m, drum_remove (m->drum, dev->swapdev) == (leaves ? 0 : -ENOSPC), "nothing used, %u left",
+  expected = others.nfree >= nkept_of (others.nslots) ? 0 : m->nmoving > 0 ? -EAGAIN : -ENOSPC;
+  CHECK (m, drum_remove (m->drum, dev->swapdev) == expected, "nothing used, %u left",
          (unsigned) others.nfree);
-  if (!leaves)
+  if (expected < 0)
     return;
   for (uint32_t slot = dev->first; slot < dev->end; slot++)
     m->state[slot] = NOBODYS;

@@ -419,7 +419,7 @@ Test (live, remove_is_refused)
   cr_assert_eq (live_remove (live, scratch_path ("./a"), 0, true, &job), -EBUSY);
   assert_logged_error ("/a: is being removed already");
   cr_assert_eq (add (scratch_path ("a"), 0, &job), -EBUSY);
-  assert_logged_error ("/a: is a device of this drum already");
+  assert_logged_error ("/a: is being removed: cancel that instead");
   assert_device ("a", 5, DEVICE_CLOSING);
   cr_assert_eq (jobs_cancel (live_jobs (live), slow), 0);
   assert_ends (slow, JOB_CANCELLED, NULL);
