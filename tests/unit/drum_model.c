@@ -66,7 +66,8 @@ sum_but (const struct model *m, const struct model_device *but, bool closing)
   struct sum sum = { .nslots = 0 };
 
   for (const struct model_device *dev = m->device; dev < m->device + m->ndevices; dev++)
-    if (dev != but && (dev->state == DEVICE_OPEN || (closing && dev->state == DEVICE_CLOSING))) {
+    if (dev != but && (dev->state == DEVICE_OPEN ||
+                       (closing && dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))) {
       sum.nslots += dev->end - dev->first;
       sum.nfree += dev->end - dev->first - dev->nused;
     }
@@ -394,7 +395,7 @@ static void
 open_closing (struct model *m)
 {
   for (unsigned i = 0; i < m->ndevices; i++)
-    if (m->device[i].state == DEVICE_CLOSING)
+    if (m->device[i].state == DEVICE_CLOSING && m->device[i].before == DEVICE_OPEN)
       m->device[i].state = DEVICE_OPEN;
 }
 
