@@ -9,8 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
+#include <semaphore.h>
 #include <unistd.h>
 
 #include "tests/scratch.h"
@@ -244,6 +243,18 @@ Test (drum_devices, closed_ones_stay_closed)
   drum_end_closing (drum, dev_a, DEVICE_OPEN);
 }
 
+static sem_t waits;
+
+int __real_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+int __wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+
+int
+__wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+  sem_post (&waits); /* with the mutex held: who takes it next finds us waiting */
+  return __real_pthread_cond_wait (cond, mutex);
+}
+
 static void *
 take_one (void *arg)
 {
@@ -263,9 +274,9 @@ Test (drum_devices, a_page_waits_for_an_opened_device)
   fill_while_a_closes (0);
   cr_assert_eq (drum_alloc (drum, 0, 2, runs, &nruns), 0);
   cr_assert_eq (drum_nfree (drum), 0);
+  sem_init (&waits, 0, 0);
   cr_assert_eq (pthread_create (&thread, NULL, take_one, &ret), 0);
-  for (unsigned i = 0; i < 1000; i++)
-    sched_yield ();
+  sem_wait (&waits);
   drum_end_closing (drum, dev_a, DEVICE_OPEN);
   pthread_join (thread, NULL);
   cr_assert_eq (ret, 0);
