@@ -363,6 +363,21 @@ Test (drum_devices, free_runs)
   cr_assert_eq (info.nfree, 8);
 }
 
+/* At most DRUM_BATCH at once, so that nobody waits long for the lock. */
+Test (drum_devices, free_runs_in_batches)
+{
+  static struct slot_run many[2 * DRUM_BATCH];
+  struct drum_device_info devices[3];
+  uint32_t c = drum_add_file (drum, "c", 9, 4 * DRUM_BATCH);
+
+  drum_take_any (drum, 4 * DRUM_BATCH);
+  for (uint32_t i = 0; i < 4 * DRUM_BATCH; i += 2)
+    drum_give (drum, c + i, 1);
+  drum_devices (drum, devices, 3);
+  cr_assert_eq (drum_free_runs (drum, devices[0].swapdev, 0, many, 2 * DRUM_BATCH), DRUM_BATCH);
+  cr_assert_eq (many[DRUM_BATCH].n, 0);
+}
+
 /* One device's description; false, and nothing changed, for another drum's. */
 Test (drum_devices, describes_one)
 {
