@@ -351,12 +351,42 @@ append_job (void *opaque, const struct job_info *info)
   describe_job (info, append_object (opaque));
 }
 
+static const char *
+name_of (json *device)
+{
+  const char *name = json_object_get_string (json_object_object_get (device, "name"));
+
+  return name ? name : "";
+}
+
+static bool
+has_device (json *devices, const char *name)
+{
+  for (size_t i = 0; i < json_object_array_length (devices); i++)
+    if (strcmp (name_of (json_object_array_get_idx (devices, i)), name) == 0)
+      return true;
+  return false;
+}
+
+/* Those of adding that have not come meanwhile. Uses up adding. */
+static void
+append_adding (json *devices, json *adding)
+{
+  for (size_t i = 0; devices && adding && i < json_object_array_length (adding); i++) {
+    json *dev = json_object_array_get_idx (adding, i);
+
+    if (!has_device (devices, name_of (dev)))
+      append (devices, json_object_get (dev));
+  }
+  json_object_put (adding);
+}
+
 void
 report_status (struct live *live, bool fragmentation, json *to)
 {
   struct service *service = live_service (live);
   struct drum_device_info dev[DRUM_MAX_DEVICES];
-  json *drum, *buckets, *devices;
+  json *drum, *buckets, *devices, *adding = json_object_new_array ();
   unsigned n;
 
   report_server (live, add_object (to, "server"));
@@ -366,6 +396,7 @@ report_status (struct live *live, bool fragmentation, json *to)
     append (buckets, new_seconds (stats_bucket_seconds (k)));
   devices = add_array (to, "devices");
 
+  live_adding (live, report_adding, adding); /* first, so that none is missed that comes now */
   drum_hold_devices (service->drum);
   n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
   report_drum (service->drum, dev, n, drum);
@@ -375,7 +406,7 @@ report_status (struct live *live, bool fragmentation, json *to)
     report_device (&dev[i], append_object (devices));
   drum_release_devices (service->drum);
 
-  live_adding (live, report_adding, devices);
+  append_adding (devices, adding);
   report_export (service->export, append_object (add_array (to, "exports")));
   jobs_list (live_jobs (live), append_job, add_array (to, "jobs"));
 }

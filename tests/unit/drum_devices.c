@@ -9,8 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
+#include <semaphore.h>
 #include <unistd.h>
 
 #include "tests/scratch.h"
@@ -244,6 +243,18 @@ Test (drum_devices, closed_ones_stay_closed)
   drum_end_closing (drum, dev_a, false);
 }
 
+static sem_t waits;
+
+int __real_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+int __wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+
+int
+__wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+  sem_post (&waits); /* with the mutex held: who takes it next finds us waiting */
+  return __real_pthread_cond_wait (cond, mutex);
+}
+
 static void *
 take_one (void *arg)
 {
@@ -263,9 +274,9 @@ Test (drum_devices, a_page_waits_for_an_opened_device)
   fill_while_a_closes (0);
   cr_assert_eq (drum_alloc (drum, 0, 2, runs, &nruns), 0);
   cr_assert_eq (drum_nfree (drum), 0);
+  sem_init (&waits, 0, 0);
   cr_assert_eq (pthread_create (&thread, NULL, take_one, &ret), 0);
-  for (unsigned i = 0; i < 1000; i++)
-    sched_yield ();
+  sem_wait (&waits);
   drum_end_closing (drum, dev_a, false);
   pthread_join (thread, NULL);
   cr_assert_eq (ret, 0);
@@ -353,6 +364,21 @@ Test (drum_devices, free_runs)
   cr_assert_eq (drum_free_runs (drum, dev_a, &from, runs), 0);
   cr_assert (drum_device (drum, dev_a, &info));
   cr_assert_eq (info.nfree, 8);
+}
+
+/* At most DRUM_BATCH at once, so that nobody waits long for the lock. */
+Test (drum_devices, free_runs_in_batches)
+{
+  static struct slot_run many[2 * DRUM_BATCH];
+  struct drum_device_info devices[3];
+  uint32_t c = drum_add_file (drum, "c", 9, 4 * DRUM_BATCH);
+
+  drum_take_any (drum, 4 * DRUM_BATCH);
+  for (uint32_t i = 0; i < 4 * DRUM_BATCH; i += 2)
+    drum_give (drum, c + i, 1);
+  drum_devices (drum, devices, 3);
+  cr_assert_eq (drum_free_runs (drum, devices[0].swapdev, 0, many, 2 * DRUM_BATCH), DRUM_BATCH);
+  cr_assert_eq (many[DRUM_BATCH].n, 0);
 }
 
 /* One device's description; false, and nothing changed, for another drum's. */

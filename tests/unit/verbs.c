@@ -71,6 +71,41 @@ __wrap_live_set_priority (struct live *l, const char *path, int prio)
   return __real_live_set_priority (l, path, prio);
 }
 
+static sem_t added, added_goes_on; /* if add_stops: an add is in the drum, but not yet at its end */
+static atomic_bool add_stops;
+
+int __real_drum_add (struct drum *d, struct swapdev *dev);
+int __wrap_drum_add (struct drum *d, struct swapdev *dev);
+
+int
+__wrap_drum_add (struct drum *d, struct swapdev *dev)
+{
+  int ret = __real_drum_add (d, dev);
+
+  if (atomic_load (&add_stops)) {
+    sem_post (&added);
+    while (sem_wait (&added_goes_on) == -1)
+      ;
+  }
+  return ret;
+}
+
+static void (*before_adding) (void);
+
+void __real_live_adding (struct live *l, void (*each) (void *opaque, const struct swapdev_spec *s),
+                         void *opaque);
+void __wrap_live_adding (struct live *l, void (*each) (void *opaque, const struct swapdev_spec *s),
+                         void *opaque);
+
+void
+__wrap_live_adding (struct live *l, void (*each) (void *opaque, const struct swapdev_spec *s),
+                    void *opaque)
+{
+  if (before_adding)
+    before_adding ();
+  __real_live_adding (l, each, opaque);
+}
+
 /* ---- one service ---- */
 
 static uint64_t
@@ -112,6 +147,8 @@ setup (void)
   logged_start ();
   sem_init (&add_waits, 0, 0);
   sem_init (&add_goes_on, 0, 0);
+  sem_init (&added, 0, 0);
+  sem_init (&added_goes_on, 0, 0);
   make_a ();
   spec[0] = (struct swapdev_spec){ .path = scratch_path ("a"), .prio = 5 };
   spec[1] = (struct swapdev_spec){ .path = scratch_path ("b"),
@@ -588,6 +625,49 @@ Test (verbs, status_of_devices_that_change)
   cr_assert_eq (ask ("{'verb': 'status'}"), 0);
   assert_device ("c", 3, "open", 50, 0, 0);
   assert_device ("a", 5, "open", A_SLOTS, 89, A_BAD);
+}
+
+static unsigned
+start_adding_c (void)
+{
+  return ask_for_job (str ("{'verb': 'add', 'device': '%s', 'size': %u}", scratch_path ("c"),
+                           (unsigned) bytes_of (50)));
+}
+
+/* A device that has just come into the drum is listed once. */
+Test (verbs, a_device_that_comes_is_listed_once)
+{
+  unsigned job;
+
+  atomic_store (&add_stops, true);
+  job = start_adding_c ();
+  sem_wait (&added);
+  cr_assert_eq (ask ("{'verb': 'status'}"), 0);
+  get_array (reply, "devices", 3);
+  assert_device ("c", -1, "open", 50, 0, 0);
+  sem_post (&added_goes_on);
+  assert_ends (job, "done");
+}
+
+static void
+let_it_come (void)
+{
+  before_adding = NULL;
+  atomic_store (&adds_wait, false);
+  sem_post (&add_goes_on);
+  jobs_wait (live_jobs (live), 1);
+}
+
+/* Nor is it ever missing: it comes while the status is made. */
+Test (verbs, a_device_that_comes_is_listed)
+{
+  atomic_store (&adds_wait, true);
+  start_adding_c ();
+  sem_wait (&add_waits);
+  before_adding = let_it_come;
+  cr_assert_eq (ask ("{'verb': 'status'}"), 0);
+  get_array (reply, "devices", 3);
+  assert_device ("c", -1, "open", 50, 0, 0);
 }
 
 /* ---- map ---- */
