@@ -213,18 +213,19 @@ drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
     ret = -ENOENT;
   } else {
     mutex_lock (&d->lock);
-    if (dev->state == DEVICE_CLOSING)
+    if (dev->leaving)
       ret = -EBUSY;
     else if (!fits_elsewhere_locked (d, dev, &nused, &room))
       ret = -ENOSPC;
     else {
       drum_set_state_locked (d, dev, DEVICE_CLOSING);
+      dev->leaving = true;
       *swapdev = dev->swapdev;
     }
     mutex_unlock (&d->lock);
   }
   if (ret == -EBUSY)
-    log_error ("%s: is being removed already", path);
+    log_error ("%s: is being removed already: wait for that job, or cancel it", path);
   if (ret == -ENOSPC)
     log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
                "clients give up some of their swap",
@@ -242,6 +243,8 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, enum drum_device_stat
 
   mutex_lock (&d->lock);
   dev = device_of (d, swapdev);
+  if (dev)
+    dev->leaving = false;
   if (dev && dev->state == DEVICE_CLOSING) {
     drum_set_state_locked (d, dev, state);
     notice = room_check (&d->room);

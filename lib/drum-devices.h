@@ -47,8 +47,9 @@ int drum_add (struct drum *d, struct swapdev *dev);
  * have enough free ones left to keep back. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
-/* Close the device at path (swapdev_is_at) to new slots, so that its pages can be moved off. -ENOENT; -EBUSY if it is closing
- * already; -ENOSPC if what is used on it does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
+/* Close the device at path (swapdev_is_at) to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until who closed
+ * it before has called drum_end_closing, though it may be open again; -ENOSPC if what is used on it does not fit elsewhere
+ * with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const char *path, struct swapdev **dev);
 
 /* Moving its pages off has come to an end, and it stays: open, or closed. Nothing happens if it is not closing any more: a page
