@@ -225,7 +225,7 @@ drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
     mutex_unlock (&d->lock);
   }
   if (ret == -EBUSY)
-    log_error ("%s: is being removed already: wait for that job, or cancel it", path);
+    log_error ("%s: is being removed already", path);
   if (ret == -ENOSPC)
     log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
                "clients give up some of their swap",

@@ -47,12 +47,11 @@ int drum_add (struct drum *d, struct swapdev *dev);
  * have enough free ones left to keep back. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
-/* Close the device at path (swapdev_is_at) to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until who closed
- * it before has called drum_end_closing, though it may be open again; -ENOSPC if what is used on it does not fit elsewhere
- * with the low-water mark to spare. Says so through log.h. */
+/* Close the device at path (swapdev_is_at) to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until
+ * drum_end_closing if it was closed before, also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const char *path, struct swapdev **dev);
 
-/* Moving its pages off has come to an end, and it stays: open, or closed. Nothing happens if it is not closing any more: a page
+/* Moving its pages off has come to an end, and it stays: open, or closed. It stays open if it is not closing any more: a page
  * that finds no room on the devices that are open opens all that are closing. */
 void drum_end_closing (struct drum *d, struct swapdev *dev, enum drum_device_state state);
 

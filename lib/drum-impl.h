@@ -19,8 +19,8 @@ struct device {
   struct blist *blist;
   uint32_t first; /* of its range of the drum */
   int prio;
-  bool leaving; /* from drum_close_device to drum_end_closing, whatever state says */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
+  bool leaving; /* somebody moves its pages off: from drum_close_device to drum_end_closing */
 };
 
 struct drum {

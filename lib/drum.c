@@ -78,14 +78,17 @@ free_run_locked (struct drum *d, struct slot_run run)
 static int
 take_locked (struct drum *d, uint32_t n, int above, struct slot_run *runs, unsigned *nruns)
 {
-  uint32_t taken = placement_take (&d->placement, n, above, runs, nruns);
+  unsigned k;
+  uint32_t taken = placement_take (&d->placement, n, above, runs, &k);
 
   mutex_assert_held (&d->lock);
   d->room.nfree -= taken;
-  if (taken == n)
+  if (taken == n) {
+    *nruns = k;
     return 0;
-  while (*nruns > 0)
-    free_run_locked (d, runs[--*nruns]);
+  }
+  while (k > 0)
+    free_run_locked (d, runs[--k]);
   if (above != PRIO_ANY)
     return -ENOSPC;
   bug ("%u slots that the drum counts as free are in no blist", n - taken);

@@ -48,6 +48,8 @@ note_unreadable (void *opaque, uint64_t page)
 
   pass->nunreadable++;
   job_unreadable (pass->job, export_name (pass->export), page);
+  if (pass->move.lose)
+    job_lost (pass->job, 1);
 }
 
 static int
@@ -148,10 +150,9 @@ empty_device (struct pass *pass, bool force)
     ret = pass_run (pass);
     if (ret < 0)
       return ret;
-    if (pass->move.lose) {
-      job_lost (pass->job, pass->nunreadable);
+    if (pass->move.lose)
       pass->move.lose = false;
-    } else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
+    else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
       if (!force)
         return -ENODATA;
       pass->move.lose = true;
@@ -197,6 +198,8 @@ evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *d
     ret = empty_device (&pass, force);
     if (ret == 0)
       ret = drum_remove (ev->drum, dev);
+    if (ret == -EBUSY) /* a client needed the room after the last look */
+      ret = -ENOSPC;
     if (ret < 0)
       explain (&pass, swapdev_path (dev), ret);
     pass_end (&pass);
@@ -216,21 +219,25 @@ check_upwards (struct pass *pass)
   return job_is_cancelled (pass->job) ? -ECANCELED : 0;
 }
 
-/* How many slots can rise: of those used below, as many as there is room above, from the lowest up. */
+/* How many slots can rise: of those used below, as many as there is room above. */
 static uint64_t
 can_rise (const struct drum_device_info *dev, unsigned n)
 {
-  uint64_t room = 0, can = 0;
+  uint64_t room = 0, class_room = 0, can = 0; /* above the class of dev[i], in it, and in all */
 
   for (unsigned i = 0; i < n; i++) { /* the highest come first */
-    uint64_t nused = dev[i].nslots - dev[i].nfree, rising = 0;
+    uint64_t nused = dev[i].nslots - dev[i].nfree, rising;
 
-    if (i > 0 && dev[i].prio < dev[0].prio)
-      rising = nused < room ? nused : room;
+    if (i > 0 && dev[i].prio < dev[i - 1].prio) {
+      room += class_room;
+      class_room = 0;
+    }
+    if (dev[i].state != DEVICE_OPEN)
+      continue;
+    rising = nused < room ? nused : room;
     can += rising;
     room -= rising;
-    if (dev[i].state == DEVICE_OPEN)
-      room += dev[i].nfree + rising;
+    class_room += dev[i].nfree + rising;
   }
   return can;
 }

@@ -12,6 +12,7 @@
 #include "job.h"
 #include "log.h"
 #include "mutex.h"
+#include "prealloc.h"
 #include "service.h"
 #include "stats.h"
 #include "swapdev.h"
@@ -112,12 +113,24 @@ forget_adding (struct adding *adding)
 }
 
 static int
+add_progress (void *opaque, uint64_t done_bytes, uint64_t total_bytes)
+{
+  struct job *job = opaque;
+
+  job_progress (job, done_bytes, total_bytes);
+  return job_is_cancelled (job) ? -ECANCELED : 0;
+}
+
+static int
 add_main (struct job *job, void *opaque)
 {
   struct adding *adding = opaque;
-  int ret = service_add (adding->live->service, &adding->spec);
+  struct prealloc_watch watch = { .progress = add_progress, .opaque = job };
+  struct swapdev_spec spec = adding->spec;
+  int ret;
 
-  (void) job;
+  spec.watch = &watch;
+  ret = service_add (adding->live->service, &spec);
   if (ret == 0)
     log_notice ("%s: has been added", adding->spec.path);
   forget_adding (adding);

@@ -54,7 +54,8 @@ struct pages_move {
   int above; /* to devices of higher priority than this; PRIO_ANY: wherever a new page would go */
   bool lose; /* mark those that can't be read as lost */
   void *buf; /* for DRUM_BATCH pages */
-  void (*unreadable) (void *opaque, uint64_t page); /* is called for each that can't be read */
+  /* Is called for each that can't be read, once the others have moved. */
+  void (*unreadable) (void *opaque, uint64_t page);
   void *opaque;
 };
 

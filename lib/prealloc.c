@@ -12,46 +12,92 @@
 
 #include "log.h"
 
-enum { WRITE_BYTES = 1 << 16 };
+enum {
+  WRITE_BYTES = 1 << 16,
+  PROGRESS_BYTES = 16 << 20,
+  FALLOCATE_BYTES =
+    1 << 30, /* at once: so that others find the file system's locks free now and then */
+};
+
+/* A file on its way to its size. */
+struct file {
+  int fd;
+  uint64_t size_bytes;
+  const struct prealloc_watch *watch; /* may be NULL */
+};
+
+/* All before done_bytes is allocated. Shall we go on? */
+static int
+progress (const struct file *file, uint64_t done_bytes)
+{
+  const struct prealloc_watch *watch = file->watch;
+
+  return watch ? watch->progress (watch->opaque, done_bytes, file->size_bytes) : 0;
+}
 
 static int
-write_zeroes (int fd, uint64_t at, uint64_t end)
+write_zeroes (const struct file *file, uint64_t at, uint64_t end)
 {
   static const char zeroes[WRITE_BYTES];
+  int ret;
 
   while (at < end) {
     size_t n = end - at < sizeof zeroes ? (size_t) (end - at) : sizeof zeroes;
-    ssize_t done = pwrite (fd, zeroes, n, (off_t) at);
+    ssize_t done = pwrite (file->fd, zeroes, n, (off_t) at);
 
     if (done < 0 && errno == EINTR)
       continue;
     if (done <= 0)
       return done < 0 ? -errno : -EIO;
     at += (uint64_t) done;
+    if (at % PROGRESS_BYTES < WRITE_BYTES && (ret = progress (file, at)) < 0)
+      return ret;
   }
   return 0;
 }
 
 /* Write zeroes where the file has holes. */
 static int
-write_holes (int fd, uint64_t size_bytes)
+write_holes (const struct file *file)
 {
   uint64_t at = 0;
 
-  while (at < size_bytes) {
-    off_t hole = lseek (fd, (off_t) at, SEEK_HOLE);
+  while (at < file->size_bytes) {
+    off_t hole = lseek (file->fd, (off_t) at, SEEK_HOLE);
     off_t data;
     int ret;
 
     if (hole == -1)
       return -errno;
-    if ((uint64_t) hole >= size_bytes)
+    if ((uint64_t) hole >= file->size_bytes)
       return 0;
-    data = lseek (fd, hole, SEEK_DATA);
+    data = lseek (file->fd, hole, SEEK_DATA);
     if (data == -1 && errno != ENXIO)
       return -errno;
-    at = data == -1 ? size_bytes : (uint64_t) data;
-    ret = write_zeroes (fd, (uint64_t) hole, at);
+    at = data == -1 ? file->size_bytes : (uint64_t) data;
+    ret = write_zeroes (file, (uint64_t) hole, at);
+    if (ret < 0)
+      return ret;
+  }
+  return 0;
+}
+
+/* Also what seems to have all of its blocks: st_blocks counts the file system's own ones, too. */
+static int
+fallocate_all (const struct file *file)
+{
+  for (uint64_t at = 0; at < file->size_bytes;) {
+    uint64_t rest = file->size_bytes - at;
+    uint64_t n = rest < FALLOCATE_BYTES ? rest : FALLOCATE_BYTES;
+    int ret;
+
+    if (fallocate (file->fd, 0, (off_t) at, (off_t) n) == -1) {
+      if (errno == EINTR)
+        continue;
+      return -errno;
+    }
+    at += n;
+    ret = progress (file, at);
     if (ret < 0)
       return ret;
   }
@@ -90,8 +136,9 @@ prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised
 }
 
 int
-prealloc_file (int fd, const char *path, uint64_t size_bytes)
+prealloc_file (int fd, const char *path, uint64_t size_bytes, const struct prealloc_watch *watch)
 {
+  struct file file = { .fd = fd, .size_bytes = size_bytes, .watch = watch };
   struct stat st;
   int ret = 0;
 
@@ -99,12 +146,9 @@ prealloc_file (int fd, const char *path, uint64_t size_bytes)
     ret = -errno;
   else if ((uint64_t) st.st_size < size_bytes && ftruncate (fd, (off_t) size_bytes) == -1)
     ret = -errno;
-  if (ret ==
-      0) /* also if it seems to have all: st_blocks counts the file system's own blocks too */
-    do
-      ret = fallocate (fd, 0, 0, (off_t) size_bytes) == 0 ? 0 : -errno;
-    while (ret == -EINTR);
+  if (ret == 0)
+    ret = fallocate_all (&file);
   if (ret == -EOPNOTSUPP || ret == -ENOSYS)
-    ret = write_holes (fd, size_bytes);
-  return complain (path, size_bytes, ret);
+    ret = write_holes (&file);
+  return ret == -ECANCELED ? ret : complain (path, size_bytes, ret);
 }

@@ -15,8 +15,15 @@
 int prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
                     uint64_t *missing_bytes);
 
+/* Who wants to know how far it is, and may stop it: progress is called now and then, and what it returns, unless 0, is the end. */
+struct prealloc_watch {
+  int (*progress) (void *opaque, uint64_t done_bytes, uint64_t total_bytes);
+  void *opaque;
+};
+
 /* Make the file size_bytes long and fill its holes; what is written in it stays. 0 or -errno, and one line through
- * log.h. On failure an existing file may have fewer holes than before, but the same contents. */
-int prealloc_file (int fd, const char *path, uint64_t size_bytes);
+ * log.h (but none if watch, which may be NULL, stopped it). On failure an existing file may have fewer holes than before, but the same contents. */
+int prealloc_file (int fd, const char *path, uint64_t size_bytes,
+                   const struct prealloc_watch *watch);
 
 #endif

@@ -44,6 +44,7 @@ struct swapdev {
   uint64_t size_bytes;
   struct swapdev_identity identity;
   struct badslots bad;
+  const struct prealloc_watch *watch;
   struct blist *blist;
   unsigned char saved[RESERVED_BYTES]; /* what stood there, for swapdev_undo */
   struct stats stats[2];               /* of reads, of writes */
@@ -247,6 +248,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   memset (dev, 0, sizeof *dev);
   dev->fd = -1;
   dev->prio = spec->prio;
+  dev->watch = spec->watch;
   dev->path = path;
   ret = open_and_check (dev, spec);
   if (ret < 0) {
@@ -300,8 +302,9 @@ swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
   unsigned char pages[RESERVED_BYTES];
   int ret;
 
-  if (!dev->is_block && (ret = prealloc_file (dev->fd, dev->path, dev->size_bytes)) < 0)
+  if (!dev->is_block && (ret = prealloc_file (dev->fd, dev->path, dev->size_bytes, dev->watch)) < 0)
     return ret;
+  dev->watch = NULL; /* it was for that */
   ret = make_blist (dev);
   if (ret < 0) {
     log_error ("%s: no memory for the map of its free slots: %s", dev->path, strerror (-ret));

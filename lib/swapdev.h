@@ -24,6 +24,7 @@
 
 struct blist;
 struct inflight;
+struct prealloc_watch;
 struct stats;
 struct swapdev;
 
@@ -36,10 +37,11 @@ enum { SWAP_PRIO_DEFAULT = -1, SWAP_PRIO_MIN = -1, SWAP_PRIO_MAX = 32767 };
 
 /* What the user asks for. */
 struct swapdev_spec {
-  const char *path;      /* absolute */
-  int prio;              /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
-  uint64_t create_bytes; /* create a regular file of this size; 0: it must exist */
-  bool force;            /* take a device that may carry someone's data */
+  const char *path;                   /* absolute */
+  int prio;                           /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
+  uint64_t create_bytes;              /* create a regular file of this size; 0: it must exist */
+  bool force;                         /* take a device that may carry someone's data */
+  const struct prealloc_watch *watch; /* of swapdev_prepare, which may take long; may be NULL */
 };
 
 /* What the label says. A device without one has generation 0 and a UUID of its own, made at open. */

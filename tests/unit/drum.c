@@ -61,18 +61,6 @@ Test (drum, stripe_is_checked)
   }
 }
 
-/* One slot in 64 is kept back, at least one, at most 1024; of none, none. */
-Test (drum, kept_slots)
-{
-  static const uint64_t kept[][2] = {
-    { 0, 0 },      { 1, 1 },        { 63, 1 },       { 127, 1 },        { 128, 2 },
-    { 6400, 100 }, { 65535, 1023 }, { 65536, 1024 }, { 1 << 30, 1024 }, { SLOT_MAX, 1024 },
-  };
-
-  for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-    cr_assert_eq (room_nkept (kept[i][0]), kept[i][1], "of %u", (unsigned) kept[i][0]);
-}
-
 /* Sizes are added up with a guard between two, in 64 bits; there are at most DRUM_MAX_DEVICES. */
 Test (drum, sizes_are_checked)
 {

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "lib/placement.h"
 #include "tests/random.h"
 #include "tests/scratch.h"
 
@@ -27,19 +28,27 @@ enum state {
 struct model_device {
   struct swapdev *swapdev;
   int prio;
+  unsigned came; /* the how-manieth to come to its priority */
+  enum drum_device_state state;
+  bool leaving;               /* it was closed, and nobody has said that this has ended */
   uint32_t first, end, nused; /* usable slots: [first, end) */
 };
 
 struct model {
   struct drum *drum;
   struct rng rng;
-  unsigned step, names;
+  unsigned step, names, last_came;
   enum state state[MAX_SLOTS];
   uint32_t moves_to[MAX_SLOTS]; /* of a slot that is MOVING */
   bool is_target[MAX_SLOTS];    /* of a move under way: not to be touched otherwise */
   unsigned ndevices;
   struct model_device device[MAX_DEVICES];
-  uint64_t nslots, nfree, nmoving;
+  uint64_t nmoving;
+};
+
+/* Slots of the devices that are open. */
+struct sum {
+  uint64_t nslots, nfree;
 };
 
 #define CHECK(m, condition, ...)                                                           \
@@ -49,20 +58,56 @@ struct model {
                  (m)->step, #condition, str (__VA_ARGS__));                                \
   } while (0)
 
-static uint64_t
-model_nkept (const struct model *m)
+/* Of the open devices but one, or, with closing, as if those that are closing were open. */
+static struct sum
+sum_but (const struct model *m, const struct model_device *but, bool closing)
 {
-  uint64_t n = m->nslots / 64;
+  struct sum sum = { .nslots = 0 };
 
-  return m->nslots == 0 ? 0 : n == 0 ? 1 : n > 1024 ? 1024 : n;
+  for (const struct model_device *dev = m->device; dev < m->device + m->ndevices; dev++)
+    if (dev != but && (dev->state == DEVICE_OPEN || (closing && dev->state == DEVICE_CLOSING))) {
+      sum.nslots += dev->end - dev->first;
+      sum.nfree += dev->end - dev->first - dev->nused;
+    }
+  return sum;
 }
 
 static uint64_t
-model_room (const struct model *m)
+nkept_of (uint64_t nslots)
 {
-  uint64_t nfree = m->nfree + m->nmoving;
+  uint64_t n = nslots / 64;
 
-  return nfree < model_nkept (m) ? 0 : nfree - model_nkept (m);
+  return nslots == 0 ? 0 : n == 0 ? 1 : n > 1024 ? 1024 : n;
+}
+
+static uint64_t
+low_water_of (uint64_t nslots)
+{
+  return nslots < 8 * 128 ? nslots / 8 : 128;
+}
+
+enum outcome { NO_ROOM, ROOM, WAITS };
+
+/* What comes of an alloc while these are open? */
+static enum outcome
+outcome_of (const struct model *m, struct sum sum, uint32_t nnew, uint32_t nmove)
+{
+  uint64_t nkept = nkept_of (sum.nslots), nfree = sum.nfree + m->nmoving;
+  bool has_room = nnew <= (nfree < nkept ? 0 : nfree - nkept);
+
+  if (has_room && nnew + nmove == 1 && sum.nfree == 0 && m->nmoving > 0)
+    return WAITS;
+  return has_room && nnew + nmove <= sum.nfree ? ROOM : NO_ROOM;
+}
+
+/* The same for a page that may open those that are closing; *opens says if it does. */
+static enum outcome
+outcome_for_a_page (const struct model *m, uint32_t nnew, uint32_t nmove, bool *opens)
+{
+  enum outcome outcome = outcome_of (m, sum_but (m, NULL, false), nnew, nmove);
+
+  *opens = outcome == NO_ROOM && nnew + nmove == 1;
+  return *opens ? outcome_of (m, sum_but (m, NULL, true), nnew, nmove) : outcome;
 }
 
 static struct model_device *
@@ -80,7 +125,6 @@ set_state (struct model *m, uint32_t slot, enum state state)
   struct model_device *dev = device_of (m, slot);
 
   dev->nused += (state != FREE) - (m->state[slot] != FREE);
-  m->nfree += (state == FREE) - (m->state[slot] == FREE);
   m->state[slot] = state;
 }
 
@@ -117,6 +161,9 @@ step_add (struct model *m)
       dev->end = devices[i].end;
     }
   dev->prio = prio;
+  dev->came = ++m->last_came;
+  dev->state = DEVICE_OPEN;
+  dev->leaving = false;
   dev->nused = 0;
   CHECK (m, dev->end - dev->first == n && dev->first > SWAPDEV_NRESERVED && dev->end < MAX_SLOTS,
          "[%u, %u)", dev->first, dev->end);
@@ -125,8 +172,79 @@ step_add (struct model *m)
     m->state[slot] = slot >= dev->first && slot < dev->end ? FREE : NOBODYS;
   }
   m->ndevices++;
-  m->nslots += n;
-  m->nfree += n;
+}
+
+static struct model_device *
+random_device (struct model *m)
+{
+  return m->ndevices ? &m->device[rng_below (&m->rng, m->ndevices)] : NULL;
+}
+
+/* It is closed if its pages fit on the others, with the low-water mark to spare. */
+static void
+step_close (struct model *m)
+{
+  struct model_device *dev = random_device (m);
+  struct swapdev *swapdev = NULL;
+  struct sum others;
+  int ret, expected;
+
+  if (!dev)
+    return;
+  others = sum_but (m, dev, false);
+  expected = dev->leaving ? -EBUSY
+             : dev->nused > 0 &&
+                 dev->nused + nkept_of (others.nslots) + low_water_of (others.nslots) > others.nfree
+               ? -ENOSPC
+               : 0;
+  ret = drum_close_device (m->drum, swapdev_path (dev->swapdev), &swapdev);
+  CHECK (m, ret == expected, "%s: %d, not %d", swapdev_path (dev->swapdev), ret, expected);
+  CHECK (m, swapdev == (ret == 0 ? dev->swapdev : NULL), "%s", "another device");
+  if (ret == 0) {
+    dev->state = DEVICE_CLOSING;
+    dev->leaving = true;
+  }
+}
+
+static void
+step_end_closing (struct model *m)
+{
+  struct model_device *dev = random_device (m);
+  enum drum_device_state state = rng_below (&m->rng, 2) ? DEVICE_OPEN : DEVICE_CLOSED;
+
+  if (!dev)
+    return;
+  drum_end_closing (m->drum, dev->swapdev, state);
+  dev->leaving = false;
+  if (dev->state == DEVICE_CLOSING)
+    dev->state = state;
+}
+
+static void
+step_reopen (struct model *m)
+{
+  struct model_device *dev = random_device (m);
+  int ret;
+
+  if (!dev)
+    return;
+  ret = drum_reopen_device (m->drum, swapdev_path (dev->swapdev));
+  CHECK (m, ret == (dev->state == DEVICE_CLOSED ? 0 : -EBUSY), "%d", ret);
+  if (ret == 0)
+    dev->state = DEVICE_OPEN;
+}
+
+static void
+step_set_priority (struct model *m)
+{
+  struct model_device *dev = random_device (m);
+
+  if (!dev)
+    return;
+  dev->prio = (int) rng_below (&m->rng, 4) - 1;
+  dev->came = ++m->last_came;
+  CHECK (m, drum_set_priority (m->drum, swapdev_path (dev->swapdev), dev->prio) == 0, "%d",
+         dev->prio);
 }
 
 /* End the move of a slot: the page is in its new one, or, if that failed, in the old one. */
@@ -164,42 +282,42 @@ empty_device (struct model *m, struct model_device *dev)
 static void
 step_remove (struct model *m)
 {
-  struct model_device *dev;
-  uint64_t n;
+  struct model_device *dev = random_device (m);
+  struct sum others;
+  bool leaves;
 
-  if (m->ndevices == 0)
+  if (!dev)
     return;
-  dev = &m->device[rng_below (&m->rng, m->ndevices)];
   if (dev->nused > 0)
     CHECK (m, drum_remove (m->drum, dev->swapdev) == -EBUSY, "%u used", dev->nused);
   if (rng_below (&m->rng, 2))
     return;
   empty_device (m, dev);
   CHECK (m, dev->nused == 0, "%u used", dev->nused);
-  n = dev->end - dev->first;
-  if (m->nfree - n < (m->nslots - n) / 64 + 1)
-    return; /* what is left must have its slots kept back */
-  CHECK (m, drum_remove (m->drum, dev->swapdev) == 0, "nothing used");
+  others = sum_but (m, dev, false);
+  leaves = others.nfree + m->nmoving >= nkept_of (others.nslots);
+  CHECK (m, drum_remove (m->drum, dev->swapdev) == (leaves ? 0 : -ENOSPC), "nothing used, %u left",
+         (unsigned) others.nfree);
+  if (!leaves)
+    return;
   for (uint32_t slot = dev->first; slot < dev->end; slot++)
     m->state[slot] = NOBODYS;
-  m->nslots -= n;
-  m->nfree -= n;
   *dev = m->device[--m->ndevices];
 }
 
-/* Is every device of a higher priority than this one's full? */
+/* Is every open device of a higher priority than this one's full? */
 static bool
 higher_are_full (const struct model *m, const struct model_device *dev)
 {
-  for (unsigned i = 0; i < m->ndevices; i++)
-    if (m->device[i].prio > dev->prio && m->device[i].nused < m->device[i].end - m->device[i].first)
+  for (const struct model_device *d = m->device; d < m->device + m->ndevices; d++)
+    if (d->state == DEVICE_OPEN && d->prio > dev->prio && d->nused < d->end - d->first)
       return false;
   return true;
 }
 
-/* All n slots of the runs were free, lie inside one device each, and on the highest priorities that have any. */
+/* All n slots of the runs were free, lie inside one open device each, and on the highest priorities that have any. */
 static void
-take_runs (struct model *m, const struct slot_run *runs, unsigned nruns, uint32_t n,
+take_runs (struct model *m, const struct slot_run *runs, unsigned nruns, uint32_t n, int above,
            uint32_t *taken)
 {
   uint32_t sum = 0;
@@ -209,6 +327,8 @@ take_runs (struct model *m, const struct slot_run *runs, unsigned nruns, uint32_
 
     CHECK (m, dev && runs[i].n > 0 && runs[i].first + runs[i].n <= dev->end, "run %u: %u from %u",
            i, runs[i].n, runs[i].first);
+    CHECK (m, dev->state == DEVICE_OPEN && dev->prio > above, "slot %u is on a device that is %d",
+           runs[i].first, dev->state);
     CHECK (m, i == 0 || runs[i - 1].first + runs[i - 1].n != runs[i].first, "runs %u are one", i);
     for (uint32_t slot = runs[i].first; slot < runs[i].first + runs[i].n; slot++) {
       CHECK (m, m->state[slot] == FREE, "slot %u is given twice", slot);
@@ -221,42 +341,96 @@ take_runs (struct model *m, const struct slot_run *runs, unsigned nruns, uint32_
   CHECK (m, sum == n, "%u slots", sum);
 }
 
+/* Up to n used slots, whose pages are to move; *nreturn of them, which come first, are room for others once they are freed. */
+static uint32_t
+slots_to_move (struct model *m, uint32_t n, uint32_t *old, uint32_t *nreturn)
+{
+  uint32_t nold = 0, slot;
+
+  *nreturn = 0;
+  while (nold < n && (slot = random_slot (m, USED)) != 0) {
+    bool returns = device_of (m, slot)->state == DEVICE_OPEN;
+
+    CHECK (m, drum_slot_returns (m->drum, slot) == returns, "slot %u", slot);
+    m->is_target[slot] = true; /* so that it is not found twice */
+    old[nold] = old[*nreturn];
+    old[returns ? *nreturn : nold] = slot;
+    *nreturn += returns;
+    nold++;
+  }
+  for (uint32_t i = 0; i < nold; i++)
+    m->is_target[old[i]] = false;
+  return nold;
+}
+
+/* Is there so much room on open devices above this priority? */
+static bool
+has_room_above (const struct model *m, int above, uint32_t n)
+{
+  uint64_t nfree = 0;
+
+  for (const struct model_device *d = m->device; d < m->device + m->ndevices; d++)
+    if (d->state == DEVICE_OPEN && d->prio > above)
+      nfree += d->end - d->first - d->nused;
+  return n <= nfree;
+}
+
+static void
+open_closing (struct model *m)
+{
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (m->device[i].state == DEVICE_CLOSING)
+      m->device[i].state = DEVICE_OPEN;
+}
+
+/* Slots for new pages, for moves, and for pages that leave closed devices, which count as new. */
 static void
 step_alloc (struct model *m)
 {
   uint32_t n = 1 + (uint32_t) rng_below (&m->rng, rng_below (&m->rng, 2) ? 4 : DRUM_BATCH);
-  uint32_t nmove = (uint32_t) rng_below (&m->rng, 3) ? 0 : (uint32_t) rng_below (&m->rng, n + 1);
-  uint32_t old[DRUM_BATCH], taken[DRUM_BATCH], nold = 0;
+  uint32_t want = (uint32_t) rng_below (&m->rng, 3) ? 0 : (uint32_t) rng_below (&m->rng, n + 1);
+  int above = rng_below (&m->rng, 4) ? PRIO_ANY : (int) rng_below (&m->rng, 5) - 2;
+  uint32_t old[DRUM_BATCH + 1], taken[DRUM_BATCH], nold, nmove;
   struct slot_run runs[DRUM_BATCH + 1] = { { .n = 0 } };
+  enum outcome outcome;
+  bool opens = false;
   unsigned nruns = 77;
-  bool fits;
   int ret;
 
   runs[DRUM_BATCH].n = 12345;
-  while (nold < nmove && (old[nold] = random_slot (m, USED)) != 0) {
-    m->is_target[old[nold]] = true; /* so that it is not found twice */
-    nold++;
+  nold = slots_to_move (m, want, old, &nmove);
+  n = n - want + nold;
+  if (n == 0)
+    return;
+  if (above == PRIO_ANY)
+    outcome = outcome_for_a_page (m, n - nmove, nmove, &opens);
+  else {
+    outcome = outcome_of (m, sum_but (m, NULL, false), n - nmove, nmove);
+    outcome = outcome == ROOM && has_room_above (m, above, n) ? ROOM : NO_ROOM;
   }
-  n = n - nmove + nold;
-  nmove = nold;
-  for (uint32_t i = 0; i < nold; i++)
-    m->is_target[old[i]] = false;
-  if (n == 0 || (n == 1 && n - nmove <= model_room (m) && m->nfree == 0 && m->nmoving > 0))
-    return; /* that would wait */
-  fits = n - nmove <= model_room (m) && n <= m->nfree;
-  ret = drum_alloc (m->drum, n - nmove, nmove, runs, &nruns);
-  CHECK (m, ret == (fits ? 0 : -ENOSPC), "%u and %u moves: %d", n - nmove, nmove, ret);
+  if (outcome == WAITS)
+    return;
+  ret = above == PRIO_ANY ? drum_alloc (m->drum, n - nmove, nmove, runs, &nruns)
+                          : drum_alloc_above (m->drum, above, n - nmove, nmove, runs, &nruns);
+  CHECK (m, ret == (outcome == ROOM ? 0 : -ENOSPC), "%u and %u moves above %d: %d", n - nmove,
+         nmove, above, ret);
   CHECK (m, runs[DRUM_BATCH].n == 12345, "written behind the end");
+  if (opens)
+    open_closing (m);
   if (ret < 0) {
-    CHECK (m, nruns == 77 && runs[0].n == 0, "output changed on failure");
+    CHECK (m, nruns == 77 && (above != PRIO_ANY || runs[0].n == 0), "output changed on failure");
     return;
   }
-  take_runs (m, runs, nruns, n, taken);
+  take_runs (m, runs, nruns, n, above, taken);
   m->nmoving += nmove;
   for (uint32_t i = 0; i < nmove; i++) {
     set_state (m, old[i], MOVING);
     m->moves_to[old[i]] = taken[i];
     m->is_target[taken[i]] = true;
+  }
+  for (uint32_t i = nmove; i < nold; i++) {
+    drum_free (m->drum, &(struct slot_run){ .first = old[i], .n = 1 }, 1, 0);
+    set_state (m, old[i], FREE);
   }
 }
 
@@ -294,29 +468,41 @@ step_end_moves (struct model *m)
 }
 
 static void
-check_usage (struct model *m)
+check_devices (struct model *m)
 {
   struct drum_device_info devices[MAX_DEVICES];
-  struct drum_usage usage;
+  const struct model_device *before = NULL;
   unsigned n = drum_devices (m->drum, devices, MAX_DEVICES);
 
-  drum_usage (m->drum, &usage);
-  CHECK (m, usage.nslots == m->nslots && usage.nfree == m->nfree, "%u of %u",
-         (unsigned) usage.nfree, (unsigned) usage.nslots);
-  CHECK (m, usage.nkept == model_nkept (m), "%u", (unsigned) usage.nkept);
   CHECK (m, n == m->ndevices, "%u", n);
   for (unsigned i = 0; i < n; i++) {
-    struct model_device *dev = device_of (m, devices[i].end - 1);
+    const struct model_device *dev = device_of (m, devices[i].end - 1);
+    const char *path = swapdev_path (devices[i].swapdev);
 
-    CHECK (m, dev && devices[i].nslots == dev->end - dev->first, "%s",
-           swapdev_path (devices[i].swapdev));
-    CHECK (m, devices[i].nslots - devices[i].nfree == dev->nused, "%s",
-           swapdev_path (devices[i].swapdev));
-    CHECK (m, devices[i].prio == dev->prio, "%s", swapdev_path (devices[i].swapdev));
-    CHECK (m, i == 0 || devices[i - 1].prio >= devices[i].prio, "%s",
-           swapdev_path (devices[i].swapdev));
+    CHECK (m, dev && devices[i].nslots == dev->end - dev->first, "%s", path);
+    CHECK (m, devices[i].nslots - devices[i].nfree == dev->nused, "%s", path);
+    CHECK (m, devices[i].state == dev->state, "%s: %d, not %d", path, devices[i].state, dev->state);
+    CHECK (m, devices[i].prio == dev->prio, "%s", path);
+    CHECK (m,
+           !before || before->prio > dev->prio ||
+             (before->prio == dev->prio && before->came < dev->came),
+           "%s stands behind %s", path, swapdev_path (before->swapdev));
+    before = dev;
   }
-  CHECK (m, m->step % 16 || drum_check (m->drum), "%s", "");
+}
+
+static void
+check_usage (struct model *m)
+{
+  struct sum sum = sum_but (m, NULL, false);
+  struct drum_usage usage;
+
+  drum_usage (m->drum, &usage);
+  CHECK (m, usage.nslots == sum.nslots && usage.nfree == sum.nfree, "%u of %u",
+         (unsigned) usage.nfree, (unsigned) usage.nslots);
+  CHECK (m, usage.nkept == nkept_of (sum.nslots), "%u", (unsigned) usage.nkept);
+  check_devices (m);
+  CHECK (m, drum_check (m->drum), "%s", "");
 }
 
 static void
@@ -335,7 +521,15 @@ compare_with_model (unsigned nsteps, uint32_t stripe_slots, unsigned who)
       step_add (&m);
     else if (what < 4)
       step_remove (&m);
-    else if (what < 15)
+    else if (what < 6)
+      step_close (&m);
+    else if (what < 7)
+      step_end_closing (&m);
+    else if (what < 8)
+      step_reopen (&m);
+    else if (what < 9)
+      step_set_priority (&m);
+    else if (what < 20)
       step_end_moves (&m);
     else if (what < (grows ? 90 : 40))
       step_alloc (&m);

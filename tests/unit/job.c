@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/job.h"
 #include "lib/log.h"
@@ -26,9 +28,12 @@ static struct jobs *jobs;
 static atomic_uint nended;
 static sem_t may_end;
 
+/* Slowly, so that who does not wait for it is found out. */
 static void
 count_ended (void *opaque)
 {
+  for (unsigned i = 0; i < 100; i++)
+    sched_yield ();
   atomic_fetch_add ((atomic_uint *) opaque, 1);
 }
 
@@ -106,6 +111,13 @@ sleep_until_cancelled (struct job *job, void *opaque)
   if (opaque)
     sem_post (opaque);
   return job_sleep (job, 3600000);
+}
+
+static int
+fail_when_cancelled (struct job *job, void *opaque)
+{
+  sleep_until_cancelled (job, opaque);
+  return -EIO;
 }
 
 static int zero;
@@ -212,6 +224,10 @@ Test (job, cancelled_only_if_it_stopped)
   sem_post (&may_end);
   assert_state (id, JOB_DONE);
 
+  id = start (0, fail_when_cancelled, NULL);
+  cr_assert_eq (jobs_cancel (jobs, id), 0);
+  assert_state (id, JOB_FAILED);
+
   assert_state (start (0, return_value, &ecanceled), JOB_FAILED);
 }
 
@@ -313,7 +329,35 @@ Test (job, keeps_the_last)
   cr_assert_eq (jobs_wait (jobs, running + 1), -ENOENT);
 }
 
-/* ended is called when the end can already be seen. */
+static uint64_t
+mapped_bytes (void)
+{
+  FILE *f = fopen ("/proc/self/statm", "re");
+  uint64_t npages;
+
+  cr_assert_eq (fscanf (f, "%" SCNu64, &npages), 1);
+  fclose (f);
+  return npages * (uint64_t) sysconf (_SC_PAGESIZE);
+}
+
+/* A thread that has ended leaves no stack behind, though nobody asks for its job. */
+Test (job, threads_are_joined)
+{
+  enum { N = 1000 };
+  uint64_t before = mapped_bytes ();
+  pthread_attr_t attr;
+  size_t stack;
+
+  pthread_getattr_default_np (&attr);
+  pthread_attr_getstacksize (&attr, &stack);
+  for (unsigned i = 0; i < N; i++) {
+    start (0, return_value, &zero);
+    while (atomic_load (&nended) < i)
+      sched_yield ();
+  }
+  cr_assert_lt (mapped_bytes (), before + N / 2 * stack);
+}
+
 static struct jobs *seen_jobs;
 static sem_t seen;
 static atomic_int seen_state;
@@ -330,6 +374,7 @@ look (void *opaque)
   sem_post (&seen);
 }
 
+/* ended is called when the end can already be seen. */
 Test (job, ended_is_called_at_the_end)
 {
   uint64_t id;

@@ -117,7 +117,7 @@ allocated_bytes (void)
 Test (prealloc, allocates_a_new_file)
 {
   cr_assert_eq (ftruncate (fd, 0), 0);
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   cr_assert_eq (lseek (fd, 0, SEEK_END), FILE_BYTES);
   cr_assert_geq (allocated_bytes (), FILE_BYTES);
   cr_assert_eq (logged_count (""), 0);
@@ -128,7 +128,7 @@ Test (prealloc, fills_holes_and_keeps_contents)
 {
   write_some ();
   cr_assert_lt (allocated_bytes (), FILE_BYTES);
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   cr_assert_geq (allocated_bytes (), FILE_BYTES);
   assert_contents ();
 }
@@ -138,7 +138,7 @@ Test (prealloc, finds_a_hole_where_blocks_lie_behind_the_end)
 {
   cr_assert_eq (__real_fallocate (fd, FALLOC_FL_KEEP_SIZE, FILE_BYTES / 2, FILE_BYTES), 0);
   cr_assert_geq (allocated_bytes (), FILE_BYTES);
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   cr_assert_geq (allocated_bytes (), FILE_BYTES + FILE_BYTES / 2, "the first half is a hole");
 }
 
@@ -153,7 +153,7 @@ Test (prealloc, writes_where_fallocate_is_not_supported)
     write_some ();
     nfallocates = 0;
     fallocate_errors[0] = errors[i];
-    cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+    cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
     cr_assert_gt (npwrites, 0);
     assert_no_holes ();
     assert_contents ();
@@ -169,7 +169,7 @@ Test (prealloc, writes_on_after_a_short_count)
   pwrite_results[0] = -EINTR;
   pwrite_results[1] = 100;
   pwrite_results[2] = 5000;
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   assert_no_holes ();
   assert_contents ();
 }
@@ -178,7 +178,7 @@ Test (prealloc, writes_on_after_a_short_count)
 Test (prealloc, allocates_again_after_a_signal)
 {
   fallocate_errors[0] = fallocate_errors[1] = EINTR;
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   cr_assert_eq (nfallocates, 3);
   cr_assert_geq (allocated_bytes (), FILE_BYTES);
 }
@@ -192,7 +192,7 @@ Test (prealloc, says_that_there_is_no_room)
     nfallocates = 0;
     fallocate_errors[0] = errors[i];
     write_some ();
-    cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), -errors[i]);
+    cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), -errors[i]);
     cr_assert_eq (logged_count ("no room for 1M"), 1);
     assert_logged_error (path);
     assert_contents ();
@@ -205,7 +205,7 @@ Test (prealloc, says_that_writing_found_no_room)
   write_some ();
   fallocate_errors[0] = EOPNOTSUPP;
   pwrite_results[1] = -ENOSPC;
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), -ENOSPC);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), -ENOSPC);
   cr_assert_eq (logged_count ("no room for 1M"), 1);
   assert_logged_error (path);
   assert_contents ();
@@ -215,7 +215,7 @@ Test (prealloc, says_that_writing_found_no_room)
 Test (prealloc, says_what_else_failed)
 {
   fallocate_errors[0] = EIO;
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), -EIO);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), -EIO);
   cr_assert_eq (logged_count (strerror (EIO)), 1);
   assert_logged_error (path);
 }
@@ -240,8 +240,35 @@ Test (prealloc, says_how_much_is_missing)
 
   cr_assert_eq (prealloc_check (fd, path, FILE_BYTES, 0, &missing), 0);
   cr_assert_eq (missing, FILE_BYTES);
-  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES), 0);
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, NULL), 0);
   cr_assert_eq (prealloc_check (fd, path, FILE_BYTES, UINT64_C (15) << 40, &missing), 0);
   cr_assert_eq (missing, 0);
+  cr_assert_eq (logged_count (""), 0);
+}
+
+static unsigned nprogress;
+static uint64_t last_done;
+
+static int
+stop_at (void *opaque, uint64_t done_bytes, uint64_t total_bytes)
+{
+  cr_assert_eq (total_bytes, FILE_BYTES);
+  cr_assert_gt (done_bytes, last_done);
+  last_done = done_bytes;
+  return ++nprogress == *(unsigned *) opaque ? -ECANCELED : 0;
+}
+
+/* Who watches hears how far it is, up to the end, and may stop it; then nothing is said. */
+Test (prealloc, can_be_watched_and_stopped)
+{
+  unsigned nth = 0;
+  struct prealloc_watch watch = { .progress = stop_at, .opaque = &nth };
+
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, &watch), 0);
+  cr_assert_eq (last_done, FILE_BYTES);
+  nth = 1;
+  nprogress = 0;
+  last_done = 0;
+  cr_assert_eq (prealloc_file (fd, path, FILE_BYTES, &watch), -ECANCELED);
   cr_assert_eq (logged_count (""), 0);
 }
