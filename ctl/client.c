@@ -158,7 +158,10 @@ request_number (struct json_object *request, const char *key, int64_t value)
 void
 request_seconds (struct json_object *request, const char *key, double value)
 {
-  json_object_object_add (request, key, need (json_object_new_double (value)));
+  struct json_object *number = need (json_object_new_double (value));
+
+  json_object_set_serializer (number, json_object_double_to_json_string, (void *) "%.3g", NULL);
+  json_object_object_add (request, key, number);
 }
 
 void

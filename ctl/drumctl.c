@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <locale.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +81,7 @@ run (const struct verb *self, int argc, char **argv)
   return STATUS_USAGE;
 }
 
-/* A disk that is full tells at the last moment. Who closes a pipe has seen enough, and is told nothing. */
+/* A disk that is full tells at the last moment. */
 static bool
 stdout_is_fine (void)
 {
@@ -91,8 +90,7 @@ stdout_is_fine (void)
   errno = 0;
   if (fclose (stdout) == 0 && !failed)
     return true;
-  if (errno != EPIPE)
-    log_error ("standard output: %s", errno ? strerror (errno) : "could not be written");
+  log_error ("standard output: %s", errno ? strerror (errno) : "could not be written");
   return false;
 }
 
@@ -102,7 +100,6 @@ main (int argc, char **argv)
   int status;
 
   setlocale (LC_CTYPE, "");
-  signal (SIGPIPE, SIG_IGN);
   log_set_sink (to_stderr);
   argv[0] = (char *) "drumctl";
   status = drumctl.run (&drumctl, argc, argv);

@@ -53,11 +53,11 @@ print_done (const struct job *job, const char *name)
   putchar ('\n');
 }
 
-/* What became of the device of a job that did not do what it should. */
+/* Where that leaves the device that was to go. */
 static void
 print_state (struct client *c, const struct job *job, const char *name)
 {
-  struct snapshot *snap = job->device ? snapshot_ask (c, false) : NULL;
+  struct snapshot *snap = snapshot_ask (c, false);
   const struct device *d;
   char used[16], *state;
 
@@ -98,6 +98,7 @@ static int
 report (struct client *c, const struct job *job)
 {
   char *name = text_printable (job->device ? job->device : "the drum");
+  char *kind = text_printable (job->kind);
   char done[16], total[16];
   bool is_done = is_state (job, "done");
 
@@ -108,16 +109,20 @@ report (struct client *c, const struct job *job)
   if (is_done)
     print_done (job, name);
   else {
-    if (is_state (job, "cancelled"))
-      log_error ("%s: the %s was cancelled, with %s of %s moved", name, job->kind,
+    if (is_state (job, "cancelled") && job->total)
+      log_error ("%s: the %s was cancelled, with %s of %s moved", name, kind,
                  format_bytes (job->done, done), format_bytes (job->total, total));
+    else if (is_state (job, "cancelled"))
+      log_error ("%s: the %s was cancelled", name, kind);
     else if (job->error)
       text_each_line (job->error, log_error);
     else
-      log_error ("%s: the %s failed, and the server's log has more", name, job->kind);
-    print_state (c, job, name);
+      log_error ("%s: the %s failed, and the server's log has more", name, kind);
+    if (is_kind (job, "remove") && job->device)
+      print_state (c, job, name);
   }
   free (name);
+  free (kind);
   return is_done ? STATUS_DONE : STATUS_FAILED;
 }
 

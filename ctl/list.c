@@ -31,10 +31,11 @@ enum {
   D_WERRORS,
   D_INFLIGHT,
   D_UUID,
+  D_NCOLUMNS,
 };
 
 /* clang-format off */
-static const struct table_column device_columns[] = {
+static const struct table_column device_columns[D_NCOLUMNS] = {
   [D_NAME]     = { "NAME",     COLUMN_TEXT,   "path of the file or block device" },
   [D_TYPE]     = { "TYPE",     COLUMN_TEXT,   "file or block" },
   [D_SIZE]     = { "SIZE",     COLUMN_BYTES,  "size of the file or block device" },
@@ -60,13 +61,13 @@ static void
 device_cell (const void *row, unsigned column, struct table_cell *cell)
 {
   const struct device *d = row;
-  const char *const text[] = {
+  const char *const text[D_NCOLUMNS] = {
     [D_NAME] = d->name,
     [D_TYPE] = d->type,
     [D_STATE] = d->state,
     [D_UUID] = *d->uuid ? d->uuid : NULL,
   };
-  const uint64_t number[] = {
+  const uint64_t number[D_NCOLUMNS] = {
     [D_SIZE] = d->room.size,
     [D_USED] = d->room.used,
     [D_AVAIL] = d->room.avail,
@@ -81,17 +82,16 @@ device_cell (const void *row, unsigned column, struct table_cell *cell)
     [D_RERRORS] = d->read.errors,
     [D_WERRORS] = d->write.errors,
     [D_INFLIGHT] = d->read.in_flight + d->write.in_flight,
-    [D_UUID] = 0,
   };
 
-  cell->text = device_columns[column].kind == COLUMN_TEXT ? text[column] : NULL;
+  cell->text = text[column];
   cell->number = (int64_t) number[column];
 }
 
 static const struct table_layout device_layout = {
   .name = "devices",
   .columns = device_columns,
-  .ncolumns = sizeof device_columns / sizeof device_columns[0],
+  .ncolumns = D_NCOLUMNS,
   .defaults = "NAME,TYPE,SIZE,USED,AVAIL,PRIO,STATE,BAD,READ,WRITTEN,ERRORS",
   .cell = device_cell,
 };
@@ -110,10 +110,11 @@ enum {
   J_UNREADABLE,
   J_LOST,
   J_ERROR,
+  J_NCOLUMNS,
 };
 
 /* clang-format off */
-static const struct table_column job_columns[] = {
+static const struct table_column job_columns[J_NCOLUMNS] = {
   [J_ID]         = { "ID",         COLUMN_NUMBER,  "number, for wait and cancel" },
   [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove or rebalance" },
   [J_DEVICE]     = { "DEVICE",     COLUMN_TEXT,    "what it is about" },
@@ -126,7 +127,7 @@ static const struct table_column job_columns[] = {
   [J_TIME]       = { "TIME",       COLUMN_SECONDS, "since it began, until it ended" },
   [J_UNREADABLE] = { "UNREADABLE", COLUMN_NUMBER,  "pages that could not be read" },
   [J_LOST]       = { "LOST",       COLUMN_NUMBER,  "of those, how many were given up" },
-  [J_ERROR]      = { "ERROR",      COLUMN_TEXT,    "why it failed" },
+  [J_ERROR]      = { "ERROR",      COLUMN_PROSE,   "why it failed" },
 };
 /* clang-format on */
 
@@ -134,34 +135,34 @@ static void
 job_cell (const void *row, unsigned column, struct table_cell *cell)
 {
   const struct job *j = row;
-  const char *const text[] = {
+  bool has_rate = j->seconds >= 0.1; /* what was done at once says little */
+  const char *const text[J_NCOLUMNS] = {
     [J_KIND] = j->kind,
     [J_DEVICE] = j->device,
     [J_STATE] = j->state,
     [J_ERROR] = j->error,
   };
-  const uint64_t number[] = {
+  const uint64_t number[J_NCOLUMNS] = {
     [J_ID] = j->id,
     [J_DONE] = j->done,
     [J_TOTAL] = j->total,
     [J_PERCENT] = text_percent (j->done, j->total),
-    [J_RATE] = j->seconds > 0.001 ? (uint64_t) ((double) j->done / j->seconds) : 0,
+    [J_RATE] = has_rate ? (uint64_t) ((double) j->done / j->seconds) : 0,
     [J_LIMIT] = j->rate,
     [J_TIME] = (uint64_t) (j->seconds + 0.5),
     [J_UNREADABLE] = j->unreadable,
     [J_LOST] = j->lost,
-    [J_ERROR] = 0,
   };
 
-  cell->text = job_columns[column].kind == COLUMN_TEXT ? text[column] : NULL;
+  cell->text = text[column];
   cell->number = (int64_t) number[column];
-  cell->none = column == J_LIMIT && j->rate == 0;
+  cell->none = (column == J_LIMIT && j->rate == 0) || (column == J_RATE && !has_rate);
 }
 
 static const struct table_layout job_layout = {
   .name = "jobs",
   .columns = job_columns,
-  .ncolumns = sizeof job_columns / sizeof job_columns[0],
+  .ncolumns = J_NCOLUMNS,
   .defaults = "ID,KIND,DEVICE,STATE,DONE,TOTAL,RATE,TIME,ERROR",
   .cell = job_cell,
 };

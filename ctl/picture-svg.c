@@ -16,7 +16,7 @@ enum {
   MARGIN = 16,
   CAPTION = 20,
   LEGEND = 40,
-  LEGEND_STEP = 128
+  LEGEND_STEP = 96
 };
 
 static const char *const fill[NSHADES] = { "#e8edf2", "#b3cde3", "#6497b1",

@@ -13,8 +13,9 @@
 #include "fields.h"
 #include "text.h"
 
-const char *const shade_meaning[NSHADES] = { "free",      "up to a third", "up to two thirds",
-                                             "more used", "full",          "has bad slots" };
+const char *const shade_meaning[NSHADES] = {
+  "free", "to 1/3", "to 2/3", "more", "full", "bad slots"
+};
 
 static enum shade
 shade (uint64_t nused, uint64_t nbad, uint64_t nslots)

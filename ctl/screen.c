@@ -52,16 +52,19 @@ screen_leave (void)
     tcsetattr (STDIN_FILENO, TCSANOW, &before);
 }
 
+/* Erasing the rest of a line that is full would erase its last character. */
 static void
 draw_line (const char *line, size_t len, unsigned width, bool heading)
 {
   char *copy = need (strndup (line, len));
+  const char *on = "", *off = "";
 
-  if (heading && terminal_has_colors ())
-    printf ("\033[7m%-*.*s\033[0m", (int) width, (int) text_clip (copy, width), copy);
-  else
-    printf ("%.*s", (int) text_clip (copy, width), copy);
-  fputs ("\033[K", stdout);
+  if (heading && terminal_has_colors ()) {
+    on = "\033[7m";
+    off = "\033[0m";
+  }
+  copy[text_clip (copy, width)] = '\0';
+  printf ("%s%s%s%s", on, copy, off, text_width (copy) < width ? "\033[K" : "");
   free (copy);
 }
 

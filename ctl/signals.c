@@ -44,6 +44,7 @@ signals_catch (void)
 {
   catch_one (SIGINT, (int) SA_RESETHAND);
   catch_one (SIGTERM, (int) SA_RESETHAND);
+  signal (SIGPIPE, SIG_IGN);
 }
 
 int

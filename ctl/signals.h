@@ -9,7 +9,8 @@
 
 #include <stdbool.h>
 
-/* From here on INT and TERM only set a flag; the second one of a kind ends the program as ever. */
+/* From here on INT and TERM only set a flag; the second one of a kind ends the program as ever. PIPE does nothing: whoever reads
+ * what we say may go, and the job is waited for all the same. */
 void signals_catch (void);
 
 /* From here on these and HUP, QUIT, WINCH and TSTP set flags, and make the returned descriptor readable. */

@@ -104,16 +104,22 @@ table_check (const struct table_layout *layout, const struct table_options *opti
 }
 
 static bool
+is_text (const struct table_column *column)
+{
+  return column->kind == COLUMN_TEXT || column->kind == COLUMN_PROSE;
+}
+
+static bool
 is_number (const struct table_column *column, const struct table_options *options)
 {
-  return column->kind == COLUMN_NUMBER || (column->kind != COLUMN_TEXT && options->bytes);
+  return column->kind == COLUMN_NUMBER || (!is_text (column) && options->bytes);
 }
 
 static void
 add_column (struct libscols_table *tb, const struct table_column *column,
             const struct table_options *options)
 {
-  int flags = column->kind == COLUMN_TEXT ? 0 : SCOLS_FL_RIGHT;
+  int flags = !is_text (column) ? SCOLS_FL_RIGHT : column->kind == COLUMN_PROSE ? SCOLS_FL_WRAP : 0;
   struct libscols_column *cl = need (scols_table_new_column (tb, column->name, 0, flags));
 
   scols_column_set_json_type (cl,
@@ -127,7 +133,7 @@ show (const struct table_column *column, const struct table_options *options,
 {
   char buf[TEXT_NUMBER], bytes[16];
 
-  if (column->kind == COLUMN_TEXT)
+  if (is_text (column))
     return cell->text ? need (strdup (cell->text)) : NULL;
   if (cell->none)
     return NULL;

@@ -16,6 +16,7 @@ struct table_column {
   const char *name;
   enum {
     COLUMN_TEXT,
+    COLUMN_PROSE, /* text that may go over several lines on a terminal */
     COLUMN_NUMBER,
     COLUMN_BYTES,   /* 1.5G, or a number with --bytes */
     COLUMN_RATE,    /* 1.5G/s, likewise */

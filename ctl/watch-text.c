@@ -126,7 +126,7 @@ static void
 put_title (const struct page *page)
 {
   char *version = text_printable (page->now->version);
-  char uptime[TEXT_NUMBER], used[16], size[16], span[TEXT_NUMBER];
+  char uptime[TEXT_NUMBER], used[16], size[16];
 
   fprintf (page->out, "drum %s, up %s, %s of %s used; ", version,
            text_duration (page->now->uptime, uptime), format_bytes (page->now->room.used, used),
@@ -134,7 +134,7 @@ put_title (const struct page *page)
   if (page->before)
     fprintf (page->out, "in the last %.1f s:\n", page->seconds);
   else
-    fprintf (page->out, "in all of its %s:\n", text_duration (page->seconds, span));
+    fputs ("since it started:\n", page->out);
   free (version);
 }
 

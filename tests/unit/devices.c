@@ -27,6 +27,15 @@ device_create (const char *name, int prio, uint32_t nusable)
   return dev;
 }
 
+const struct swapdev_place *
+place_of (const char *path)
+{
+  static struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  return &place;
+}
+
 struct drum *
 drum_make (uint32_t stripe_slots)
 {

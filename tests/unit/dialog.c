@@ -186,9 +186,8 @@ Test (dialog, answers_errors)
   assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"No such file or "
                                     "directory\",\"errno\":\"ENOENT\"}\n");
   handler_says_why = true;
-  assert_answer ("{\"version\":1,\"n\":3}",
-                 "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
-                 "why\",\"n\":3,\"errno\":\"ENOENT\"}\n");
+  assert_answer ("{\"version\":1,\"n\":3}", "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
+                                            "why\",\"n\":3,\"errno\":\"ENOENT\"}\n");
   handler_ret = -100000;
   assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
                                     "why\",\"errno\":\"EIO\"}\n");

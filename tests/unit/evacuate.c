@@ -217,7 +217,8 @@ start_removing (const char *name, bool force)
 {
   struct swapdev *dev;
 
-  cr_assert_eq (drum_close_device (drum, scratch_path (name), &dev), 0, "%s", logged_last ());
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path (name)), &dev), 0, "%s",
+                logged_last ());
   return start (dev, force, 0);
 }
 
@@ -402,7 +403,7 @@ Test (evacuate, two_exports)
   cr_assert_eq (stamped_write (&pages, 0, 40), 0);
   cr_assert_eq (stamped_write (&other, 0, 50), 0);
   *order = (struct order){ .ev = { drum, both, 2 } };
-  cr_assert_eq (drum_close_device (drum, scratch_path ("a"), &order->dev), 0);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &order->dev), 0);
   cr_assert_eq (jobs_start (jobs, JOB_REMOVE, "a", 0, order_main, order, &id), 0);
   assert_job (finish (id), JOB_DONE, NULL);
   stamped_assert (&pages);
@@ -458,7 +459,7 @@ Test (evacuate, slow_jobs_can_be_cancelled)
   make_a_and_b (true);
   write_90_pages ();
   cr_assert (find ("a", &a));
-  cr_assert_eq (drum_close_device (drum, scratch_path ("a"), &a.swapdev), 0);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &a.swapdev), 0);
   uint64_t id = start (a.swapdev, false, 1);
   while (nused_on ("a") == 90)
     sched_yield ();
@@ -558,7 +559,7 @@ Test (evacuate, unreadable_pages_stay)
   fail_to_remove_three ();
   cr_assert_eq (stamped_write (&pages, 100, 10), 0);
   cr_assert_eq (nused_on ("a"), 3, "a closed device is used");
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("a")), 0);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("a"))), 0);
   cr_assert_eq (stamped_write (&pages, 110, 10), 0);
   cr_assert_eq (nused_on ("a"), 13);
   stamped_assert_whole (&pages, drum);
@@ -637,7 +638,7 @@ Test (evacuate, failed_reads)
   for (unsigned i = 0; i < NBAD; i++)
     bad[i] = i;
   atomic_store (&unreadable_bytes, NBAD * PAGE_BYTES);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("a"), 1), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("a")), 1), 0);
   info = remove_device ("a", false);
   assert_job (info, JOB_FAILED, "40 pages on it can't be read");
   assert_unreadable (info, bad, NBAD);
@@ -863,9 +864,9 @@ Test (evacuate, closed_devices_do_not_rise)
   cr_assert_eq (stamped_write (&pages, 30, 30), 0);
   drum_add_file (drum, "high", 7, 200);
   drum_add_file (drum, "higher", 8, 200);
-  cr_assert_eq (drum_close_device (drum, scratch_path ("closed"), &dev), 0);
-  drum_end_closing (drum, dev, DEVICE_CLOSED);
-  cr_assert_eq (drum_close_device (drum, scratch_path ("higher"), &dev), 0);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("closed")), &dev), 0);
+  drum_end_closing (drum, dev, true);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("higher")), &dev), 0);
   info = rebalance_one_piece ();
   cr_assert_eq (info.total_bytes, 30 * PAGE_BYTES, "%u", (unsigned) info.total_bytes / PAGE_BYTES);
   after_piece = NULL;

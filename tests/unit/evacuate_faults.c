@@ -177,7 +177,8 @@ remove_a (void)
 {
   struct swapdev *dev;
 
-  cr_assert_eq (drum_close_device (drum, scratch_path ("a"), &dev), 0, "%s", logged_last ());
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &dev), 0, "%s",
+                logged_last ());
   return run (remove_main, dev);
 }
 
