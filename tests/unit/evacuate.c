@@ -336,6 +336,13 @@ write_90_pages (void)
   cr_assert_eq (nused_on ("a"), 90);
 }
 
+/* Change a byte of this slot of a, as it stands on the device. */
+static void
+spoil (uint32_t slot)
+{
+  file_write (scratch_path ("a"), (slot + SWAPDEV_NRESERVED) * PAGE_BYTES + 99, "!", 1);
+}
+
 /* ---- it leaves ---- */
 
 static void
@@ -478,6 +485,38 @@ Test (evacuate, waits_for_writes_under_way)
   stamped_assert_whole (&pages, drum);
 }
 
+/* Nor does it give up for pages that can't be read before it has seen all. */
+Test (evacuate, waits_for_writes_with_unreadable_pages)
+{
+  sem_t begins, goes_on, event;
+  pthread_t client;
+  uint64_t id;
+  int ret = 77;
+
+  sem_init (&begins, 0, 0);
+  sem_init (&goes_on, 0, 0);
+  sem_init (&event, 0, 0);
+  make_a_and_b (true);
+  write_90_pages ();
+  spoil (3);
+  write_goes_on = &goes_on;
+  write_begins = &begins;
+  cr_assert_eq (pthread_create (&client, NULL, write_one, &ret), 0);
+  sem_wait (&begins);
+  sleeps = job_waits_or_ends = &event;
+  id = start_removing ("a", false);
+  sem_wait (&event);
+  assert_state ("a", DEVICE_CLOSING);
+  cr_assert_eq (nused_on ("a"), 2);
+  sem_post (&goes_on);
+  pthread_join (client, NULL);
+  cr_assert_eq (ret, 0);
+  pages.sequence[3] = STAMPED_EIO;
+  assert_job (finish (id), JOB_FAILED, "1 pages on it can't be read");
+  cr_assert_eq (nused_on ("a"), 1);
+  stamped_assert_whole (&pages, drum);
+}
+
 static void *
 read_one (void *arg)
 {
@@ -613,13 +652,6 @@ assert_unreadable (struct job_info info, const unsigned *page, unsigned n)
   }
 }
 
-/* Change a byte of this slot of a, as it stands on the device. */
-static void
-spoil (uint32_t slot)
-{
-  file_write (scratch_path ("a"), (slot + SWAPDEV_NRESERVED) * PAGE_BYTES + 99, "!", 1);
-}
-
 /* Three pages are spoiled: the others move, the device stays, closed. */
 static void
 fail_to_remove_three (void)
@@ -737,6 +769,28 @@ Test (evacuate, failed_reads)
   atomic_store (&unreadable_bytes, 0);
   stamped_assert_whole (&pages, drum);
   assert_job (remove_device ("a", false), JOB_DONE, NULL);
+  stamped_assert_whole (&pages, drum);
+}
+
+static void
+heal_at_the_end (void)
+{
+  if (npieces == 2)
+    atomic_store (&unreadable_bytes, 0);
+}
+
+/* What could not be read is tried once more at least before it is given up. */
+Test (evacuate, failed_reads_are_tried_again)
+{
+  struct job_info info;
+
+  make_a_and_b (true);
+  cr_assert_eq (stamped_write (&pages, 0, 48), 0);
+  atomic_store (&unreadable_bytes, 16 * PAGE_BYTES);
+  after_piece = heal_at_the_end;
+  info = remove_device ("a", true);
+  assert_job (info, JOB_DONE, NULL);
+  cr_assert_eq (info.nunreadable + info.nlost, 0);
   stamped_assert_whole (&pages, drum);
 }
 
@@ -959,6 +1013,7 @@ Test (evacuate, what_can_rise)
   drum_add_file (drum, "low", 0, 100);
   cr_assert_eq (stamped_write (&pages, 0, 60), 0);
   drum_add_file (drum, "equal", 0, 200);
+  cr_assert_eq (drum_set_priority (drum, scratch_path ("low"), 0), 0); /* behind it */
   drum_add_file (drum, "lowest", -1, 200);
   drum_add_file (drum, "high", 7, 20);
   info = rebalance_one_piece ();
