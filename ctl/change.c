@@ -41,14 +41,14 @@ struct manner {
 static bool
 request_path (struct json_object *request, const char *path)
 {
-  char *cwd = *path == '/' ? NULL : getcwd (NULL, 0), *absolute;
+  char *cwd = *path && *path != '/' ? getcwd (NULL, 0) : NULL, *absolute;
 
   if (!*path || (*path != '/' && !cwd)) {
     log_error ("%s", *path ? "this folder has no name any more: give an absolute path"
                            : "the path of a device is empty");
     return false;
   }
-  absolute = *path == '/' ? text_format ("%s", path) : text_format ("%s/%s", cwd, path);
+  absolute = cwd ? text_format ("%s/%s", cwd, path) : text_format ("%s", path);
   request_text (request, "device", absolute);
   free (absolute);
   free (cwd);

@@ -562,7 +562,7 @@ refuse_after_two (void)
   refuse_next = npieces == 2;
 }
 
-/* A piece that finds no room for all is tried smaller; the next is a whole one again. */
+/* A piece that finds no room for all is tried smaller; the next ones grow again, by a page each. */
 Test (evacuate, pieces_grow_again)
 {
   unsigned whole;
@@ -576,7 +576,7 @@ Test (evacuate, pieces_grow_again)
   npieces = 0;
   after_piece = refuse_after_two;
   assert_job (remove_device ("a", false), JOB_DONE, NULL);
-  cr_assert (npieces == whole + 1, "%u pieces, not %u and one", npieces, whole);
+  cr_assert (npieces > whole && npieces <= whole + 3, "%u pieces, not %u and some", npieces, whole);
 }
 
 /* A rate holds from the first piece on: pieces get smaller, and a cancelled job does not wait for the next. */
@@ -1014,7 +1014,7 @@ Test (evacuate, what_can_rise)
   drum_add_file (drum, "low", 0, 100);
   cr_assert_eq (stamped_write (&pages, 0, 60), 0);
   drum_add_file (drum, "equal", 0, 200);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("low"), 0), 0); /* behind it */
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("low")), 0), 0); /* behind it */
   drum_add_file (drum, "lowest", -1, 200);
   drum_add_file (drum, "high", 7, 20);
   info = rebalance_one_piece ();
