@@ -262,6 +262,22 @@ server_stderr (const struct server *srv)
 }
 
 void
+server_wait_stderr (const struct server *srv, const char *text)
+{
+  int inotify = inotify_init1 (IN_CLOEXEC);
+  struct pollfd pfd = { .fd = inotify, .events = POLLIN };
+  char events[4096];
+
+  cr_assert_geq (inotify_add_watch (inotify, srv->stderr_path, IN_MODIFY), 0, "inotify: %m");
+  while (!strstr (server_stderr (srv), text)) {
+    cr_assert_eq (poll (&pfd, 1, PATIENCE_MS), 1, "nbdkit does not say: %snbdkit says:\n%s", text,
+                  server_stderr (srv));
+    cr_assert_gt (read (inotify, events, sizeof events), 0);
+  }
+  close (inotify);
+}
+
+void
 server_kill_all (void)
 {
   for (unsigned i = 0; i < MAX_SERVERS; i++)

@@ -58,6 +58,9 @@ char *server_refuses (const struct server_options *options);
 /* All it has written to stderr so far. */
 char *server_stderr (const struct server *srv);
 
+/* Wait until it has written this to stderr. */
+void server_wait_stderr (const struct server *srv, const char *text);
+
 /* For dev_teardown: end what a failed test has left, and print its stderr. */
 void server_kill_all (void);
 
