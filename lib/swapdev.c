@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c.
+ * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c, a
+ * transfer in devio.c.
  */
 #include <config.h>
 
@@ -19,6 +20,7 @@
 
 #include "blist.h"
 #include "claim.h"
+#include "devio.h"
 #include "inflight.h"
 #include "label.h"
 #include "log.h"
@@ -26,10 +28,7 @@
 #include "stats.h"
 #include "units.h"
 
-enum {
-  RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES,
-  MAX_RETRIES = 8, /* of a transient error, without any progress in between */
-};
+enum { RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES };
 
 struct swapdev {
   char *path;
@@ -51,16 +50,13 @@ struct swapdev {
   struct inflight inflight;
 };
 
-static int transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov,
-                     bool write);
-
 /* Read or write the label and the bad slots: no client's I/O, and not counted as such. */
 static int
 transfer_reserved (struct swapdev *dev, void *pages, bool write)
 {
   struct iovec iov = { .iov_base = pages, .iov_len = RESERVED_BYTES };
 
-  return transfer (dev, 0, &iov, 1, write);
+  return devio_transfer (dev->fd, 0, &iov, 1, write);
 }
 
 static int
@@ -429,49 +425,6 @@ swapdev_inflight (struct swapdev *dev)
   return &dev->inflight;
 }
 
-/* Pass over what is done already. */
-static void
-advance (struct iovec **iov, unsigned *niov, size_t done)
-{
-  while (*niov && done >= (*iov)->iov_len) {
-    done -= (*iov)->iov_len;
-    (*iov)++;
-    (*niov)--;
-  }
-  if (done) {
-    (*iov)->iov_base = (char *) (*iov)->iov_base + done;
-    (*iov)->iov_len -= done;
-  }
-}
-
-static bool
-is_transient (int err)
-{
-  return err == EINTR || err == EAGAIN || err == ENOMEM;
-}
-
-static int
-transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, bool write)
-{
-  off_t at = (off_t) slot << PAGE_SHIFT;
-  unsigned nretries = 0;
-
-  while (niov) {
-    ssize_t done =
-      write ? pwritev (dev->fd, iov, (int) niov, at) : preadv (dev->fd, iov, (int) niov, at);
-
-    if (done > 0) {
-      at += done;
-      advance (&iov, &niov, (size_t) done);
-      nretries = 0;
-    } else if (done == 0)
-      return -EIO; /* the file was cut, or the device is gone */
-    else if (!is_transient (errno) || ++nretries > MAX_RETRIES)
-      return errno == EDQUOT ? -ENOSPC : -errno;
-  }
-  return 0;
-}
-
 static uint32_t
 count_slots (const struct iovec *iov, unsigned niov)
 {
@@ -489,7 +442,7 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
   uint32_t nslots = count_slots (iov, niov);
   uint64_t begin_ns = stats_begin (stats);
   struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  int ret = transfer (dev, slot, iov, niov, write);
+  int ret = devio_transfer (dev->fd, (off_t) slot << PAGE_SHIFT, iov, niov, write);
 
   inflight_end (io, ret);
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);

@@ -93,8 +93,7 @@ struct blist *swapdev_blist (struct swapdev *dev);
 const struct stats *swapdev_stats (const struct swapdev *dev, bool write);
 struct inflight *swapdev_inflight (struct swapdev *dev);
 
-/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails. Short transfers go on,
- * transient errors are tried again a bounded number of times, a count of 0 is -EIO. Uses up iov. */
+/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails: see devio.h. Uses up iov. */
 int swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
 int swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
 
