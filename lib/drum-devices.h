@@ -16,8 +16,14 @@
 
 struct drum;
 struct swapdev;
+struct swapdev_place;
 
-enum { DRUM_MAX_DEVICES = 256 }; /* SPACE_MAX, PLACEMENT_MAX */
+enum {
+  DRUM_MAX_DEVICES = 256, /* SPACE_MAX, PLACEMENT_MAX */
+  DRUM_WALK =
+    1
+    << 20, /* slots that are walked while the drum's lock is held: some 10 us if they are all alike */
+};
 
 enum drum_device_state {
   DEVICE_OPEN,
@@ -38,28 +44,37 @@ struct drum_device_info {
  * 2^32-2 slots, guards included; -EMFILE if they are too many. */
 int drum_check_sizes (const uint32_t *nslots, unsigned n);
 
+/* Is there a place for one more device of so many slots? As drum_add. */
+int drum_check_place (struct drum *d, uint32_t nslots);
+
 /* Give a prepared device its range of the drum and its turn; from here on it is the drum's to close.
  * -EFBIG if no gap of the drum is large enough, -EMFILE if there are too many devices. */
 int drum_add (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out and close its file; its range can be used again. No request may touch it: none can,
  * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
- * have enough free ones left to keep back. */
+ * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
-/* Close the device at path (swapdev_is_at) to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until
- * drum_end_closing if it was closed before, also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
-int drum_close_device (struct drum *d, const char *path, struct swapdev **dev);
+/* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
+ * also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it, and on others
+ * that are closing, does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
+int drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **dev);
 
-/* Moving its pages off has come to an end, and it stays: open, or closed. It stays open if it is not closing any more: a page
- * that finds no room on the devices that are open opens all that are closing. */
-void drum_end_closing (struct drum *d, struct swapdev *dev, enum drum_device_state state);
+/* Moving its pages off has come to an end, and it stays: as it was before; or closed, stuck on pages that can't be read. It
+ * stays open if it is not closing any more: a page that finds no room on the devices that are open opens all that are
+ * closing, and were open before. */
+void drum_end_closing (struct drum *d, struct swapdev *dev, bool stuck);
 
-/* Open a closed device again. -ENOENT if none is at path, -EBUSY if it is not closed. */
-int drum_reopen_device (struct drum *d, const char *path);
+/* -ENOENT */
+int drum_state_at (struct drum *d, const struct swapdev_place *place,
+                   enum drum_device_state *state);
+
+/* Open a closed device again. -ENOENT if there is none, -EBUSY if it is not closed. */
+int drum_reopen_device (struct drum *d, const struct swapdev_place *place);
 
 /* From the next allocation on. -ENOENT, which it says through log.h. */
-int drum_set_priority (struct drum *d, const char *path, int prio);
+int drum_set_priority (struct drum *d, const struct swapdev_place *place, int prio);
 
 /* The devices in order of priority, at most max of them into devices; returns how many there are. */
 unsigned drum_devices (struct drum *d, struct drum_device_info *devices, unsigned max);
@@ -71,10 +86,11 @@ bool drum_device (struct drum *d, const struct swapdev *dev, struct drum_device_
 void drum_hold_devices (struct drum *d);
 void drum_release_devices (struct drum *d);
 
-/* The first free runs (at most max, DRUM_BATCH at most) of a device that end behind slot from; all are numbered from 0 in the
- * device. To see all, go on behind the last; a run under from is cut there. Returns how many. */
-unsigned drum_free_runs (struct drum *d, struct swapdev *dev, uint32_t from, struct slot_run *runs,
-                         unsigned max);
+/* Free runs of a device, at most DRUM_BATCH, among the DRUM_WALK slots from *from on, numbered from 0 in the device; a run that
+ * goes on behind those is cut. To see all, begin with 0 and go on until *from is the number of its slots. Returns how
+ * many. */
+unsigned drum_free_runs (struct drum *d, struct swapdev *dev, uint32_t *from,
+                         struct slot_run *runs);
 
 /* Say what I/O is out for limit_ns or longer: see inflight_scan. */
 void drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns);
