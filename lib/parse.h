@@ -21,7 +21,7 @@ int parse_int (const char *parameter, const char *text, int min, int max, int *v
 /* yes/no, on/off, true/false, 1/0. */
 int parse_bool (const char *parameter, const char *text, bool *value);
 
-/* PATH[,prio=N][,size=SIZE], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
+/* PATH[,prio=N][,size=SIZE][,maxio=N], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
 int parse_device (const char *text, struct swapdev_spec *spec);
 
 #endif

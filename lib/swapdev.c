@@ -26,6 +26,7 @@
 #include "log.h"
 #include "prealloc.h"
 #include "stats.h"
+#include "turnstile.h"
 #include "units.h"
 
 enum { RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES };
@@ -48,7 +49,10 @@ struct swapdev {
   unsigned char saved[RESERVED_BYTES]; /* what stood there, for swapdev_undo */
   struct stats stats[2];               /* of reads, of writes */
   struct inflight inflight;
+  struct turnstile turnstile;
 };
+
+_Static_assert(SWAP_MAXIO_MAX == (int) TURNSTILE_MAX, "as the turnstile has it");
 
 /* Read or write the label and the bad slots: no client's I/O, and not counted as such. */
 static int
@@ -246,6 +250,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   dev->prio = spec->prio;
   dev->watch = spec->watch;
   dev->path = path;
+  turnstile_init (&dev->turnstile, spec->maxio);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
     swapdev_undo (dev);
@@ -325,6 +330,7 @@ swapdev_close (struct swapdev *dev)
     munmap (dev->blist, blist_bytes (dev->nslots));
   if (dev->fd >= 0)
     close (dev->fd); /* gives the lock back too */
+  turnstile_destroy (&dev->turnstile);
   free (dev->path);
   free (dev);
 }
@@ -369,6 +375,18 @@ int
 swapdev_prio (const struct swapdev *dev)
 {
   return dev->prio;
+}
+
+unsigned
+swapdev_maxio (const struct swapdev *dev)
+{
+  return turnstile_limit (&dev->turnstile);
+}
+
+void
+swapdev_set_maxio (struct swapdev *dev, unsigned maxio)
+{
+  turnstile_set_limit (&dev->turnstile, maxio);
 }
 
 bool
@@ -446,12 +464,17 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
 {
   struct stats *stats = &dev->stats[write];
   uint32_t nslots = count_slots (iov, niov);
-  uint64_t begin_ns = stats_begin (stats);
-  struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  int ret = devio_transfer (dev->fd, (off_t) slot << PAGE_SHIFT, iov, niov, write);
+  struct inflight_io *io;
+  uint64_t begin_ns;
+  int ret;
 
+  turnstile_enter (&dev->turnstile, write);
+  begin_ns = stats_begin (stats);
+  io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
+  ret = devio_transfer (dev->fd, (off_t) slot << PAGE_SHIFT, iov, niov, write);
   inflight_end (io, ret);
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
+  turnstile_leave (&dev->turnstile);
   return ret;
 }
 

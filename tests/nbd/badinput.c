@@ -144,7 +144,11 @@ Test (badinput, device_options)
     { { "@/new,size=4Mx" }, { "size" } },
     { { "@/new,size=17T" }, { "@/new", "16T" } },
     { { "@/new,size=7E" }, { "@/new", "16T" } },
-    { { "@/good,colour=red" }, { "colour" } },
+    { { "@/good,colour=red" }, { "colour", "maxio=N" } },
+    { { "@/good,maxio=0" }, { "maxio", "65535" } },
+    { { "@/good,maxio=65536" }, { "maxio", "65536", "65535" } },
+    { { "@/good,maxio=many" }, { "maxio", "many" } },
+    { { "@/good,maxio=1,maxio=1" }, { "maxio", "twice" } },
     { { "@/good,prio" }, { "prio" } },
   };
 

@@ -7,6 +7,9 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +55,23 @@ next_step (void)
                                   : transient[rng_below (at_random, 3)];
 }
 
+/* Instead: calls are under way until they are told to end, and do nothing. */
+static bool gated;
+static atomic_uint nunderway, most_underway, may_end;
+
+static ssize_t
+pass_gate (void)
+{
+  unsigned n = atomic_fetch_add (&nunderway, 1) + 1, most = atomic_load (&most_underway);
+
+  while (n > most && !atomic_compare_exchange_weak (&most_underway, &most, n))
+    ;
+  while (!atomic_load (&may_end))
+    sched_yield ();
+  atomic_fetch_sub (&nunderway, 1);
+  return PAGE_BYTES;
+}
+
 /* The first most bytes of iov, in cut. */
 static int
 cut_iov (const struct iovec *iov, int niov, size_t most, struct iovec *cut)
@@ -74,6 +94,8 @@ step (ssize_t (*real) (int, const struct iovec *, int, off_t), int fd, const str
   struct iovec cut[NSLOTS];
   long what;
 
+  if (gated)
+    return pass_gate ();
   if (ncalls < 64) {
     asked[ncalls] = 0;
     for (int i = 0; i < niov; i++)
@@ -366,4 +388,66 @@ Test (swapdev_io, watches_transfers)
   assert_back (10, 50);
   cr_assert_eq (logged_count ("still waiting for a read of 200K at offset 40960 of"), 1, "%s",
                 logged_last ());
+}
+
+/* ---- so many at once ---- */
+
+enum { NTHREADS = 8 };
+
+static void *
+one_page (void *arg)
+{
+  static char page[NTHREADS][PAGE_BYTES];
+  uintptr_t i = (uintptr_t) arg;
+  struct iovec iov = { .iov_base = page[i], .iov_len = PAGE_BYTES };
+
+  return (void *) (intptr_t) (i % 2 ? swapdev_write : swapdev_read) (dev, 2 + (uint32_t) i, &iov,
+                                                                     1);
+}
+
+static void
+wait_underway (unsigned n)
+{
+  while (atomic_load (&nunderway) != n)
+    sched_yield ();
+}
+
+/* No more than maxio are under way, which is also how many are counted so; a new limit counts at once, and all end well. */
+Test (swapdev_io, so_many_at_once)
+{
+  struct stats_snapshot reads, writes;
+  pthread_t thread[NTHREADS];
+  void *ret;
+
+  gated = true;
+  swapdev_set_maxio (dev, 2);
+  cr_assert_eq (swapdev_maxio (dev), 2);
+  for (uintptr_t i = 0; i < NTHREADS; i++)
+    cr_assert_eq (pthread_create (&thread[i], NULL, one_page, (void *) i), 0);
+  wait_underway (2);
+  swapdev_set_maxio (dev, 4);
+  wait_underway (4);
+  for (unsigned i = 0; i < 1000; i++)
+    sched_yield (); /* so that more would be, if they could */
+  stats_read (swapdev_stats (dev, false), &reads);
+  stats_read (swapdev_stats (dev, true), &writes);
+  cr_assert_eq (reads.in_flight + writes.in_flight, 4);
+  atomic_store (&may_end, 1);
+  for (unsigned i = 0; i < NTHREADS; i++) {
+    pthread_join (thread[i], &ret);
+    cr_assert_null (ret);
+  }
+  cr_assert_eq (most_underway, 4);
+  assert_counts (false, NTHREADS / 2, NTHREADS / 2 * PAGE_BYTES, 0);
+  assert_counts (true, NTHREADS / 2, NTHREADS / 2 * PAGE_BYTES, 0);
+}
+
+/* An error gives the turn back, too. */
+Test (swapdev_io, errors_give_turns_back)
+{
+  swapdev_set_maxio (dev, 1);
+  PLAN (-EIO, -EIO);
+  cr_assert_eq (transfer (true, data, 20, 10), -EIO);
+  cr_assert_eq (transfer (false, back, 20, 10), -EIO);
+  cr_assert_eq (transfer (true, data, 20, 10), 0);
 }
