@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bounce.h"
 #include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
@@ -48,13 +49,17 @@ check_room (const struct opening *opening)
 
 /* Open all devices; nothing is changed yet. */
 static int
-open_devices (const struct swapdev_spec *specs, unsigned n, struct opening *opening)
+open_devices (const struct service *service, const struct swapdev_spec *specs, unsigned n,
+              struct opening *opening)
 {
   uint32_t nslots[DRUM_MAX_DEVICES];
   int ret;
 
   for (unsigned i = 0; i < n; i++) {
-    ret = swapdev_open (&specs[i], &opening->swapdev[i]);
+    struct swapdev_spec spec = specs[i];
+
+    spec.bounce = service->bounce;
+    ret = swapdev_open (&spec, &opening->swapdev[i]);
     if (ret < 0)
       return ret;
     opening->n++;
@@ -158,6 +163,13 @@ create_export (const struct service_config *config, struct service *service)
   return ret;
 }
 
+static void
+destroy_bounce (struct service *service)
+{
+  if (service->bounce)
+    bounce_destroy (service->bounce);
+}
+
 int
 service_start (const struct service_config *config, struct service *service)
 {
@@ -178,7 +190,10 @@ service_start (const struct service_config *config, struct service *service)
     log_error ("the drum can't be made: %s", strerror (-ret));
   if (ret < 0)
     return ret;
-  ret = open_devices (config->devices, config->ndevices, &opening);
+  if (config->direct && (ret = bounce_create (&s.bounce)) < 0)
+    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
+  if (ret == 0)
+    ret = open_devices (&s, config->devices, config->ndevices, &opening);
   if (ret == 0) {
     choose_identity (&opening, &s.identity);
     ret = prepare_devices (&opening, &s);
@@ -188,6 +203,7 @@ service_start (const struct service_config *config, struct service *service)
   if (ret < 0) {
     undo_opening (&opening);
     drum_undo (s.drum);
+    destroy_bounce (&s);
     return ret;
   }
   *service = s;
@@ -198,7 +214,7 @@ int
 service_add (struct service *service, const struct swapdev_spec *spec)
 {
   struct opening opening = { .n = 0 };
-  int ret = open_devices (spec, 1, &opening);
+  int ret = open_devices (service, spec, 1, &opening);
 
   if (ret == 0) {
     ret = drum_check_place (service->drum, swapdev_nslots (opening.swapdev[0]));
@@ -217,6 +233,7 @@ service_stop (struct service *service)
 {
   export_destroy (service->export);
   drum_destroy (service->drum);
+  destroy_bounce (service);
 }
 
 void
@@ -224,4 +241,5 @@ service_undo (struct service *service)
 {
   export_destroy (service->export);
   drum_undo (service->drum);
+  destroy_bounce (service);
 }

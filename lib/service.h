@@ -14,6 +14,7 @@
 
 #include "swapdev.h"
 
+struct bounce;
 struct drum;
 struct export;
 
@@ -23,11 +24,13 @@ struct service_config {
   uint32_t stripe_bytes;
   uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back */
   bool checksum;
+  bool direct; /* O_DIRECT where it can be */
 };
 
 struct service {
   struct drum *drum;
   struct export *export;
+  struct bounce *bounce;            /* for O_DIRECT; NULL: without */
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
 };
 

@@ -25,6 +25,7 @@
 #include <uuid/uuid.h>
 
 struct blist;
+struct bounce;
 struct inflight;
 struct prealloc_watch;
 struct stats;
@@ -44,6 +45,7 @@ struct swapdev_spec {
   int prio;                           /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
   unsigned maxio;                     /* requests at once, up to SWAP_MAXIO_MAX; 0: no limit */
   uint64_t create_bytes;              /* create a regular file of this size; 0: it must exist */
+  struct bounce *bounce;              /* O_DIRECT, with these buffers; NULL: not */
   bool force;                         /* take a device that may carry someone's data */
   const struct prealloc_watch *watch; /* of swapdev_prepare, which may take long; may be NULL */
 };
@@ -67,7 +69,8 @@ dev_t swapdev_filesystem (const struct swapdev *dev);
 int swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes,
                         uint64_t *missing_bytes);
 
-/* Allocate what is not, write label and bad slots, and make the blist, with all usable slots free. */
+/* Allocate what is not, turn to O_DIRECT (or warn that it can't be), write label and bad slots, and make the blist, with all
+ * usable slots free. */
 int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity);
 
 /* Close the device; it stays as it is. */
@@ -97,6 +100,7 @@ unsigned swapdev_maxio (const struct swapdev *dev);
 void swapdev_set_maxio (struct swapdev *dev, unsigned maxio);
 
 bool swapdev_is_block (const struct swapdev *dev);
+bool swapdev_is_direct (const struct swapdev *dev);  /* once it is prepared */
 uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones */
 uint32_t
 swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */

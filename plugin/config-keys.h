@@ -29,6 +29,8 @@ void config_free (void);
   "64K).\n"                                                                                        \
   "force=yes         Take devices that carry a signature, or files that are not empty.\n"          \
   "control=PATH      Unix socket for drumctl (default: none).\n"                                   \
+  "direct=yes        Do I/O past the page cache (O_DIRECT): where the swapping host is this "      \
+  "host.\n"                                                                                        \
   "checksum=no       Do not keep and check a checksum of every page (default yes)."
 
 #endif
