@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "devio.h"
+#include "memlock.h"
 #include "mutex.h"
 
 enum { POOL_BYTES = BOUNCE_BUFFERS * DEVIO_BUFFER_BYTES };
@@ -51,6 +52,12 @@ bounce_destroy (struct bounce *b)
   sem_destroy (&b->free);
   munmap (b->pool, POOL_BYTES);
   free (b);
+}
+
+int
+bounce_touch (struct bounce *b)
+{
+  return memlock_touch (b->pool, POOL_BYTES);
 }
 
 void *

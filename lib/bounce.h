@@ -19,6 +19,9 @@ struct bounce;
 int bounce_create (struct bounce **b);
 void bounce_destroy (struct bounce *b);
 
+/* Have all of its memory now. -ENOMEM. */
+int bounce_touch (struct bounce *b);
+
 /* DEVIO_BUFFER_BYTES, aligned to a page. May sleep. */
 void *bounce_get (struct bounce *b);
 void bounce_put (struct bounce *b, void *buffer);

@@ -62,18 +62,42 @@ parse_int (const char *parameter, const char *text, int min, int max, int *value
   return 0;
 }
 
-int
-parse_bool (const char *parameter, const char *text, bool *value)
+/* 0, 1, or -1 for what is neither. */
+static int
+find_switch (const char *text)
 {
   static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
 
   for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
-    if (strcasecmp (text, words[i]) == 0) {
-      *value = i % 2;
-      return 0;
-    }
+    if (strcasecmp (text, words[i]) == 0)
+      return i % 2;
+  return -1;
+}
+
+int
+parse_bool (const char *parameter, const char *text, bool *value)
+{
+  int is = find_switch (text);
+
+  if (is >= 0) {
+    *value = is;
+    return 0;
+  }
   log_error ("%s: \"%s\" is neither yes nor no", parameter, text);
   return -EINVAL;
+}
+
+int
+parse_lock (const char *parameter, const char *text, enum memlock_mode *mode)
+{
+  int is = find_switch (text);
+
+  if (is < 0 && strcasecmp (text, "strict") != 0) {
+    log_error ("%s: \"%s\" is none of no, yes and strict", parameter, text);
+    return -EINVAL;
+  }
+  *mode = is < 0 ? MEMLOCK_STRICT : is ? MEMLOCK_YES : MEMLOCK_NO;
+  return 0;
 }
 
 /* Cut the path off *rest, up to a comma that stands alone, and put single commas into it. */

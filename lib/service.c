@@ -119,6 +119,9 @@ prepare_devices (struct opening *opening, const struct service *service)
   for (unsigned i = 0; i < opening->n; i++) {
     uuid_copy (identity.device, swapdev_identity (opening->swapdev[i])->device);
     ret = swapdev_prepare (opening->swapdev[i], &identity);
+    if (ret == 0 && service->locked && (ret = swapdev_touch (opening->swapdev[i])) < 0)
+      log_error ("%s: no memory for the map of its free slots: %s",
+                 swapdev_path (opening->swapdev[i]), strerror (-ret));
     if (ret < 0)
       return ret;
   }
@@ -173,7 +176,7 @@ destroy_bounce (struct service *service)
 int
 service_start (const struct service_config *config, struct service *service)
 {
-  struct service s = { .drum = NULL };
+  struct service s = { .lock = config->lock };
   struct opening opening = { .n = 0 };
   int ret;
 
@@ -182,6 +185,8 @@ service_start (const struct service_config *config, struct service *service)
                DRUM_MAX_DEVICES);
     return -EMFILE;
   }
+  if (config->lock == MEMLOCK_STRICT && (ret = memlock_check ()) < 0)
+    return ret;
   ret = drum_create (config->stripe_bytes, &s.drum);
   if (ret == -EINVAL)
     log_error ("stripe=: %" PRIu32 " is not a power of two from %d to %d", config->stripe_bytes,
@@ -208,6 +213,36 @@ service_start (const struct service_config *config, struct service *service)
   }
   *service = s;
   return 0;
+}
+
+/* All that I/O writes to. */
+static int
+touch_tables (void *opaque)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  struct service *service = opaque;
+  unsigned n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
+  int ret = export_touch (service->export);
+
+  for (unsigned i = 0; i < n && ret == 0; i++)
+    ret = swapdev_touch (dev[i].swapdev);
+  if (ret == 0 && service->bounce)
+    ret = bounce_touch (service->bounce);
+  return ret;
+}
+
+int
+service_lock (struct service *service)
+{
+  service->locked = service->lock != MEMLOCK_NO;
+  return memlock_apply (service->lock, touch_tables, service);
+}
+
+void
+service_enter_thread (const struct service *service)
+{
+  if (service->locked)
+    memlock_touch_stack ();
 }
 
 int

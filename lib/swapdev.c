@@ -25,6 +25,7 @@
 #include "inflight.h"
 #include "label.h"
 #include "log.h"
+#include "memlock.h"
 #include "prealloc.h"
 #include "stats.h"
 #include "turnstile.h"
@@ -348,6 +349,12 @@ swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
   if (ret < 0)
     log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
   return ret;
+}
+
+int
+swapdev_touch (struct swapdev *dev)
+{
+  return memlock_touch (dev->blist, blist_bytes (dev->nslots));
 }
 
 void

@@ -73,6 +73,9 @@ int swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes,
  * usable slots free. */
 int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity);
 
+/* Have all memory of its blist now; it is prepared. -ENOMEM. */
+int swapdev_touch (struct swapdev *dev);
+
 /* Close the device; it stays as it is. */
 void swapdev_close (struct swapdev *dev);
 

@@ -31,6 +31,7 @@ void config_free (void);
   "control=PATH      Unix socket for drumctl (default: none).\n"                                   \
   "direct=yes        Do I/O past the page cache (O_DIRECT): where the swapping host is this "      \
   "host.\n"                                                                                        \
+  "lock=yes|strict   Keep the server in memory; strict: or do not start (default no).\n"           \
   "checksum=no       Do not keep and check a checksum of every page (default yes)."
 
 #endif

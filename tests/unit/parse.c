@@ -157,6 +157,30 @@ Test (parse, bad_switches)
   }
 }
 
+/* A lock has a third word. */
+Test (parse, locks)
+{
+  static const struct {
+    const char *text;
+    enum memlock_mode mode;
+  } good[] = { { "no", MEMLOCK_NO },  { "yes", MEMLOCK_YES },       { "0", MEMLOCK_NO },
+               { "ON", MEMLOCK_YES }, { "strict", MEMLOCK_STRICT }, { "Strict", MEMLOCK_STRICT } };
+  static const char *const bad[] = { "", "y", "stricter", "strict ", "2" };
+  enum memlock_mode mode;
+
+  for (size_t i = 0; i < LENGTH (good); i++) {
+    mode = (enum memlock_mode) 77;
+    cr_assert_eq (parse_lock ("lock=", good[i].text, &mode), 0, "%s", good[i].text);
+    cr_assert_eq (mode, good[i].mode, "%s", good[i].text);
+  }
+  for (size_t i = 0; i < LENGTH (bad); i++) {
+    mode = MEMLOCK_YES;
+    cr_assert_eq (parse_lock ("lock=", bad[i], &mode), -EINVAL, "\"%s\"", bad[i]);
+    cr_assert_eq (mode, MEMLOCK_YES);
+    assert_logged_error ("is none of no, yes and strict");
+  }
+}
+
 /* A device is a path with options in any order; two commas are one that belongs to the path. */
 Test (parse, devices)
 {
