@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * change.c - the verbs that change something: add, remove, rebalance, priority; cancel and wait.
+ * change.c - the verbs that change something: add, remove, rebalance, priority, maxio; cancel and wait.
  */
 #include <config.h>
 
@@ -153,13 +153,15 @@ run_add (const struct verb *self, int argc, char **argv)
   request_number (request, "prio", spec.prio);
   if (spec.create_bytes)
     request_number (request, "size", (int64_t) spec.create_bytes);
+  if (spec.maxio)
+    request_number (request, "maxio", spec.maxio);
   return run_job (request, &manner);
 }
 
 static void
 add_help (FILE *out)
 {
-  fputs ("\nDEVICE is PATH[,prio=N][,size=SIZE]; a comma in PATH is written ,,\n", out);
+  fputs ("\nDEVICE is PATH[,prio=N][,size=SIZE][,maxio=N]; a comma in PATH is written ,,\n", out);
 }
 
 const struct verb verb_add = {
@@ -226,23 +228,31 @@ run_request (struct json_object *request)
   return status;
 }
 
+/* The verb whose operands are a device and a number, which the server knows as key. */
 static int
-run_priority (const struct verb *self, int argc, char **argv)
+run_set (const struct verb *self, int argc, char **argv, const char *key,
+         int (*set) (const char *name, const char *text, void *value))
 {
   const struct option_spec options[] = { { 0 } };
   struct json_object *request;
-  int prio, status = options_parse (self, options, 2, 2, &argc, &argv);
+  int value, status = options_parse (self, options, 2, 2, &argc, &argv);
 
   if (status >= 0)
     return status;
-  if (option_prio (argv[0], argv[1], &prio) < 0)
+  if (set (argv[0], argv[1], &value) < 0)
     return STATUS_USAGE;
-  request = request_new ("priority");
-  request_number (request, "prio", prio);
+  request = request_new (self->name);
+  request_number (request, key, value);
   if (request_path (request, argv[0]))
     return run_request (request);
   json_object_put (request);
   return STATUS_USAGE;
+}
+
+static int
+run_priority (const struct verb *self, int argc, char **argv)
+{
+  return run_set (self, argc, argv, "prio", option_prio);
 }
 
 const struct verb verb_priority = {
@@ -251,6 +261,20 @@ const struct verb verb_priority = {
   .summary = "Change a device's priority, -1 to 32767; pages stay where they are.",
   .ordered = true,
   .run = run_priority,
+};
+
+static int
+run_maxio (const struct verb *self, int argc, char **argv)
+{
+  return run_set (self, argc, argv, "maxio", option_maxio);
+}
+
+const struct verb verb_maxio = {
+  .name = "maxio",
+  .operands = "PATH N",
+  .summary = "Change how many requests a device gets at once, 1 to 65535; 0 is no limit.",
+  .ordered = true,
+  .run = run_maxio,
 };
 
 static int

@@ -33,7 +33,7 @@ _drumctl_columns() {
 
 _drumctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-  local verbs="list status watch map metrics add remove cancel rebalance priority jobs wait"
+  local verbs="list status watch map metrics add remove cancel rebalance priority maxio jobs wait"
   local table="--bytes --json --noheadings --output --raw" common="--socket --timeout --help"
   local verb= socket= options i
 
@@ -81,7 +81,7 @@ _drumctl() {
   case $verb in
     '') mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$cur") ;;
     add) _drumctl_files ;;
-    remove | priority) _drumctl_match < <(_drumctl_ask list NAME) ;;
+    remove | priority | maxio) _drumctl_match < <(_drumctl_ask list NAME) ;;
     wait | cancel) _drumctl_match < <(_drumctl_ask jobs ID) ;;
   esac
 }

@@ -74,6 +74,12 @@ option_prio (const char *name, const char *text, void *value)
 }
 
 int
+option_maxio (const char *name, const char *text, void *value)
+{
+  return parse_int (name, text, 0, SWAP_MAXIO_MAX, value);
+}
+
+int
 option_seconds (const char *name, const char *text, void *seconds)
 {
   char *end;

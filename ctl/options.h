@@ -34,6 +34,7 @@ int option_size (const char *name, const char *text, void *bytes);      /* uint6
 int option_count (const char *name, const char *text, void *value);     /* int, at least 1 */
 int option_cells (const char *name, const char *text, void *value);     /* int */
 int option_prio (const char *name, const char *text, void *value);      /* int */
+int option_maxio (const char *name, const char *text, void *value);     /* int */
 int option_seconds (const char *name, const char *text, void *seconds); /* double, above 0 */
 
 /* Where the server is: -s, else $DRUM_CONTROL, else NULL. How long to wait for it. */

@@ -358,6 +358,21 @@ drum_set_priority (struct drum *d, const struct swapdev_place *place, int prio)
   return dev ? 0 : -ENOENT;
 }
 
+int
+drum_set_maxio (struct drum *d, const struct swapdev_place *place, unsigned maxio)
+{
+  struct device *dev;
+
+  mutex_lock (&d->admin);
+  dev = find_by_place (d, place);
+  if (dev)
+    swapdev_set_maxio (dev->swapdev, maxio);
+  mutex_unlock (&d->admin);
+  if (!dev)
+    say_unknown (place);
+  return dev ? 0 : -ENOENT;
+}
+
 /* => holds d->lock. */
 static struct drum_device_info
 describe_locked (struct drum *d, const struct device *dev)

@@ -74,6 +74,9 @@ int drum_state_at (struct drum *d, const struct swapdev_place *place,
 /* Open a closed device again. -ENOENT if there is none, -EBUSY if it is not closed. */
 int drum_reopen_device (struct drum *d, const struct swapdev_place *place);
 
+/* How many requests may be under way on the device at once; 0: no limit. -ENOENT, which it says through log.h. */
+int drum_set_maxio (struct drum *d, const struct swapdev_place *place, unsigned maxio);
+
 /* From the next allocation on. -ENOENT, which it says through log.h. */
 int drum_set_priority (struct drum *d, const struct swapdev_place *place, int prio);
 

@@ -15,6 +15,7 @@
 #include "export.h"
 #include "job.h"
 #include "log.h"
+#include "memlock.h"
 #include "pages.h"
 #include "placement.h"
 #include "swapdev.h"
@@ -66,6 +67,8 @@ pass_init (struct pass *pass, struct job *job, const struct evacuation *ev)
     log_error ("no memory to move pages with: %s", strerror (errno));
     return -ENOMEM;
   }
+  madvise (buf, BUFFER_BYTES, MADV_DONTDUMP);
+  memlock_touch (buf, BUFFER_BYTES); /* if that fails, it comes page by page */
   *pass = (struct pass){ .job = job, .ev = ev };
   pass->move = (struct pages_move){
     .buf = buf, .unreadable = note_unreadable, .opaque = pass, .above = PRIO_ANY

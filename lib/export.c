@@ -121,6 +121,12 @@ export_destroy (struct export *e)
   free (e);
 }
 
+int
+export_touch (struct export *e)
+{
+  return pagemap_touch (e->pages.map);
+}
+
 const char *
 export_name (const struct export *e)
 {

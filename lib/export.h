@@ -43,6 +43,9 @@ int export_create (struct drum *d, const struct export_config *config, struct ex
 /* All requests have ended. Its slots are not freed: the drum ends too. */
 void export_destroy (struct export *e);
 
+/* Have all memory of its page map now: 2 MiB for each GiB. -ENOMEM. */
+int export_touch (struct export *e);
+
 const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot */

@@ -302,6 +302,15 @@ live_set_priority (struct live *live, const char *path, int prio)
   return drum_set_priority (live->service->drum, &place, prio);
 }
 
+int
+live_set_maxio (struct live *live, const char *path, unsigned maxio)
+{
+  struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  return drum_set_maxio (live->service->drum, &place, maxio);
+}
+
 static int
 rebalance_main (struct job *job, void *opaque)
 {

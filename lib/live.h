@@ -36,6 +36,7 @@ int live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
 int live_remove (struct live *live, const char *path, uint64_t rate, bool force, uint64_t *job);
 
 int live_set_priority (struct live *live, const char *path, int prio);
+int live_set_maxio (struct live *live, const char *path, unsigned maxio);
 
 /* See evacuate_upwards. -EBUSY if it is being done already. */
 int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);

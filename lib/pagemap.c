@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "memlock.h"
 #include "units.h"
 
 enum { LEAVES_PER_WORD = 64 };
@@ -83,6 +84,14 @@ pagemap_destroy (struct pagemap *pm)
   if (pm->leaf_set)
     munmap ((void *) pm->leaf_set, leaf_set_bytes (pm->npages));
   free (pm);
+}
+
+int
+pagemap_touch (struct pagemap *pm)
+{
+  int ret = memlock_touch ((void *) pm->entry, entry_bytes (pm->npages));
+
+  return ret < 0 ? ret : memlock_touch ((void *) pm->leaf_set, leaf_set_bytes (pm->npages));
 }
 
 static bool

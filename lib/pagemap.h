@@ -30,6 +30,9 @@ enum { PAGEMAP_LEAF = 512 };
 int pagemap_create (uint64_t npages, struct pagemap **pm);
 void pagemap_destroy (struct pagemap *pm);
 
+/* Have all of its memory now: pagemap_bytes. -ENOMEM. */
+int pagemap_touch (struct pagemap *pm);
+
 /* Bytes of memory for a map of npages that is in use to the last page. */
 uint64_t pagemap_bytes (uint64_t npages);
 

@@ -62,18 +62,42 @@ parse_int (const char *parameter, const char *text, int min, int max, int *value
   return 0;
 }
 
-int
-parse_bool (const char *parameter, const char *text, bool *value)
+/* 0, 1, or -1 for what is neither. */
+static int
+find_switch (const char *text)
 {
   static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
 
   for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
-    if (strcasecmp (text, words[i]) == 0) {
-      *value = i % 2;
-      return 0;
-    }
+    if (strcasecmp (text, words[i]) == 0)
+      return i % 2;
+  return -1;
+}
+
+int
+parse_bool (const char *parameter, const char *text, bool *value)
+{
+  int is = find_switch (text);
+
+  if (is >= 0) {
+    *value = is;
+    return 0;
+  }
   log_error ("%s: \"%s\" is neither yes nor no", parameter, text);
   return -EINVAL;
+}
+
+int
+parse_lock (const char *parameter, const char *text, enum memlock_mode *mode)
+{
+  int is = find_switch (text);
+
+  if (is < 0 && strcasecmp (text, "strict") != 0) {
+    log_error ("%s: \"%s\" is none of no, yes and strict", parameter, text);
+    return -EINVAL;
+  }
+  *mode = is < 0 ? MEMLOCK_STRICT : is ? MEMLOCK_YES : MEMLOCK_NO;
+  return 0;
 }
 
 /* Cut the path off *rest, up to a comma that stands alone, and put single commas into it. */
@@ -95,35 +119,68 @@ cut_path (char **rest)
 }
 
 /* The options that a device may have, each once. */
-enum { HAS_PRIO = 1, HAS_SIZE = 2 };
+enum { PRIO, SIZE, MAXIO, NOPTIONS };
+
+static const char *const option_name[NOPTIONS] = { "prio=", "size=", "maxio=" };
+
+static int
+set_size (const char *parameter, const char *text, struct swapdev_spec *spec)
+{
+  uint64_t bytes;
+  int ret = parse_size (parameter, text, &bytes);
+
+  if (ret < 0)
+    return ret;
+  if (bytes == 0) {
+    log_error ("%s 0 is no size for a device: leave size= out to take a file as it is", parameter);
+    return -EINVAL;
+  }
+  spec->create_bytes = bytes;
+  return 0;
+}
+
+static int
+set_maxio (const char *parameter, const char *text, struct swapdev_spec *spec)
+{
+  int n, ret = parse_int (parameter, text, 1, SWAP_MAXIO_MAX, &n);
+
+  if (ret == 0)
+    spec->maxio = (unsigned) n;
+  return ret;
+}
 
 static int
 parse_option (const char *option, struct swapdev_spec *spec, unsigned *has)
 {
-  bool is_prio = strncmp (option, "prio=", 5) == 0, is_size = strncmp (option, "size=", 5) == 0;
-  unsigned is = is_prio ? HAS_PRIO : is_size ? HAS_SIZE : 0;
-  char parameter[PATH_MAX + 8];
-  int ret;
+  char parameter[PATH_MAX + 16];
+  const char *text = NULL;
+  unsigned i;
 
-  if (!is) {
-    log_error ("%s: \"%s\" is neither prio=N nor size=SIZE; a comma in a path is written ,,",
-               spec->path, option);
+  for (i = 0; i < NOPTIONS; i++)
+    if (strncmp (option, option_name[i], strlen (option_name[i])) == 0) {
+      text = option + strlen (option_name[i]);
+      break;
+    }
+  if (!text) {
+    log_error (
+      "%s: \"%s\" is none of prio=N, size=SIZE and maxio=N; a comma in a path is written ,,",
+      spec->path, option);
     return -EINVAL;
   }
-  snprintf (parameter, sizeof parameter, "%s: %.5s", spec->path, option);
-  if (*has & is) {
+  snprintf (parameter, sizeof parameter, "%s: %s", spec->path, option_name[i]);
+  if (*has & 1u << i) {
     log_error ("%s is given twice", parameter);
     return -EINVAL;
   }
-  *has |= is;
-  if (is_prio)
-    return parse_int (parameter, option + 5, SWAP_PRIO_MIN, SWAP_PRIO_MAX, &spec->prio);
-  ret = parse_size (parameter, option + 5, &spec->create_bytes);
-  if (ret == 0 && spec->create_bytes == 0) {
-    log_error ("%s 0 is no size for a device: leave size= out to take a file as it is", parameter);
-    return -EINVAL;
+  *has |= 1u << i;
+  switch (i) {
+  case PRIO:
+    return parse_int (parameter, text, SWAP_PRIO_MIN, SWAP_PRIO_MAX, &spec->prio);
+  case SIZE:
+    return set_size (parameter, text, spec);
+  default:
+    return set_maxio (parameter, text, spec);
   }
-  return ret;
 }
 
 int
@@ -138,7 +195,8 @@ parse_device (const char *text, struct swapdev_spec *spec)
     return -ENOMEM;
   parsed.path = cut_path (&rest);
   if (!*parsed.path) {
-    log_error ("device=%s: the path is empty: write device=PATH[,prio=N][,size=SIZE]", text);
+    log_error ("device=%s: the path is empty: write device=PATH[,prio=N][,size=SIZE][,maxio=N]",
+               text);
     ret = -EINVAL;
   }
   while (ret == 0 && rest)

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "memlock.h"
+
 struct swapdev_spec;
 
 /* "64K": digits and at most one of b k m g t p e (powers of 1024) or s (sectors of 512), in either case. */
@@ -21,7 +23,10 @@ int parse_int (const char *parameter, const char *text, int min, int max, int *v
 /* yes/no, on/off, true/false, 1/0. */
 int parse_bool (const char *parameter, const char *text, bool *value);
 
-/* PATH[,prio=N][,size=SIZE], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
+/* no, yes (as parse_bool has them) or strict. */
+int parse_lock (const char *parameter, const char *text, enum memlock_mode *mode);
+
+/* PATH[,prio=N][,size=SIZE][,maxio=N], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
 int parse_device (const char *text, struct swapdev_spec *spec);
 
 #endif

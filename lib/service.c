@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bounce.h"
 #include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
@@ -48,13 +49,17 @@ check_room (const struct opening *opening)
 
 /* Open all devices; nothing is changed yet. */
 static int
-open_devices (const struct swapdev_spec *specs, unsigned n, struct opening *opening)
+open_devices (const struct service *service, const struct swapdev_spec *specs, unsigned n,
+              struct opening *opening)
 {
   uint32_t nslots[DRUM_MAX_DEVICES];
   int ret;
 
   for (unsigned i = 0; i < n; i++) {
-    ret = swapdev_open (&specs[i], &opening->swapdev[i]);
+    struct swapdev_spec spec = specs[i];
+
+    spec.bounce = service->bounce;
+    ret = swapdev_open (&spec, &opening->swapdev[i]);
     if (ret < 0)
       return ret;
     opening->n++;
@@ -114,6 +119,9 @@ prepare_devices (struct opening *opening, const struct service *service)
   for (unsigned i = 0; i < opening->n; i++) {
     uuid_copy (identity.device, swapdev_identity (opening->swapdev[i])->device);
     ret = swapdev_prepare (opening->swapdev[i], &identity);
+    if (ret == 0 && service->locked && (ret = swapdev_touch (opening->swapdev[i])) < 0)
+      log_error ("%s: no memory for the map of its free slots: %s",
+                 swapdev_path (opening->swapdev[i]), strerror (-ret));
     if (ret < 0)
       return ret;
   }
@@ -158,10 +166,17 @@ create_export (const struct service_config *config, struct service *service)
   return ret;
 }
 
+static void
+destroy_bounce (struct service *service)
+{
+  if (service->bounce)
+    bounce_destroy (service->bounce);
+}
+
 int
 service_start (const struct service_config *config, struct service *service)
 {
-  struct service s = { .drum = NULL };
+  struct service s = { .lock = config->lock };
   struct opening opening = { .n = 0 };
   int ret;
 
@@ -170,6 +185,8 @@ service_start (const struct service_config *config, struct service *service)
                DRUM_MAX_DEVICES);
     return -EMFILE;
   }
+  if (config->lock == MEMLOCK_STRICT && (ret = memlock_check ()) < 0)
+    return ret;
   ret = drum_create (config->stripe_bytes, &s.drum);
   if (ret == -EINVAL)
     log_error ("stripe=: %" PRIu32 " is not a power of two from %d to %d", config->stripe_bytes,
@@ -178,7 +195,10 @@ service_start (const struct service_config *config, struct service *service)
     log_error ("the drum can't be made: %s", strerror (-ret));
   if (ret < 0)
     return ret;
-  ret = open_devices (config->devices, config->ndevices, &opening);
+  if (config->direct && (ret = bounce_create (&s.bounce)) < 0)
+    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
+  if (ret == 0)
+    ret = open_devices (&s, config->devices, config->ndevices, &opening);
   if (ret == 0) {
     choose_identity (&opening, &s.identity);
     ret = prepare_devices (&opening, &s);
@@ -188,17 +208,48 @@ service_start (const struct service_config *config, struct service *service)
   if (ret < 0) {
     undo_opening (&opening);
     drum_undo (s.drum);
+    destroy_bounce (&s);
     return ret;
   }
   *service = s;
   return 0;
 }
 
+/* All that I/O writes to. */
+static int
+touch_tables (void *opaque)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  struct service *service = opaque;
+  unsigned n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
+  int ret = export_touch (service->export);
+
+  for (unsigned i = 0; i < n && ret == 0; i++)
+    ret = swapdev_touch (dev[i].swapdev);
+  if (ret == 0 && service->bounce)
+    ret = bounce_touch (service->bounce);
+  return ret;
+}
+
+int
+service_lock (struct service *service)
+{
+  service->locked = service->lock != MEMLOCK_NO;
+  return memlock_apply (service->lock, touch_tables, service);
+}
+
+void
+service_enter_thread (const struct service *service)
+{
+  if (service->locked)
+    memlock_touch_stack ();
+}
+
 int
 service_add (struct service *service, const struct swapdev_spec *spec)
 {
   struct opening opening = { .n = 0 };
-  int ret = open_devices (spec, 1, &opening);
+  int ret = open_devices (service, spec, 1, &opening);
 
   if (ret == 0) {
     ret = drum_check_place (service->drum, swapdev_nslots (opening.swapdev[0]));
@@ -217,6 +268,7 @@ service_stop (struct service *service)
 {
   export_destroy (service->export);
   drum_destroy (service->drum);
+  destroy_bounce (service);
 }
 
 void
@@ -224,4 +276,5 @@ service_undo (struct service *service)
 {
   export_destroy (service->export);
   drum_undo (service->drum);
+  destroy_bounce (service);
 }

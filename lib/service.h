@@ -12,8 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "memlock.h"
 #include "swapdev.h"
 
+struct bounce;
 struct drum;
 struct export;
 
@@ -23,15 +25,26 @@ struct service_config {
   uint32_t stripe_bytes;
   uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back */
   bool checksum;
+  bool direct; /* O_DIRECT where it can be */
+  enum memlock_mode lock;
 };
 
 struct service {
   struct drum *drum;
   struct export *export;
+  struct bounce *bounce; /* for O_DIRECT; NULL: without */
+  enum memlock_mode lock;
+  bool locked;                      /* since service_lock: what is added is touched */
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
 };
 
 int service_start (const struct service_config *config, struct service *service);
+
+/* After the fork, before any thread is started: lock its memory, if that is asked for (memlock.h). Fails only if it must be. */
+int service_lock (struct service *service);
+
+/* A thread of the server's begins to serve. */
+void service_enter_thread (const struct service *service);
 
 /* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
 int service_add (struct service *service, const struct swapdev_spec *spec);

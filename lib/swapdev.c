@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c.
+ * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c, a
+ * transfer in devio.c.
  */
 #include <config.h>
 
@@ -18,23 +19,27 @@
 #include <unistd.h>
 
 #include "blist.h"
+#include "bounce.h"
 #include "claim.h"
+#include "devio.h"
 #include "inflight.h"
 #include "label.h"
 #include "log.h"
+#include "memlock.h"
 #include "prealloc.h"
 #include "stats.h"
+#include "turnstile.h"
 #include "units.h"
 
-enum {
-  RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES,
-  MAX_RETRIES = 8, /* of a transient error, without any progress in between */
-};
+enum { RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES };
 
 struct swapdev {
+  /* What stood there, for swapdev_undo. */
+  _Alignas(PAGE_BYTES) unsigned char saved[RESERVED_BYTES];
   char *path;
   int prio;
-  int fd;
+  struct devio io;
+  struct bounce *bounce; /* for O_DIRECT; or NULL */
   bool is_block;
   struct stat st;   /* when it was opened */
   bool created;     /* by us, at this start */
@@ -46,21 +51,20 @@ struct swapdev {
   struct badslots bad;
   const struct prealloc_watch *watch;
   struct blist *blist;
-  unsigned char saved[RESERVED_BYTES]; /* what stood there, for swapdev_undo */
-  struct stats stats[2];               /* of reads, of writes */
+  struct stats stats[2]; /* of reads, of writes */
   struct inflight inflight;
+  struct turnstile turnstile;
 };
 
-static int transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov,
-                     bool write);
+_Static_assert(SWAP_MAXIO_MAX == (int) TURNSTILE_MAX, "as the turnstile has it");
 
-/* Read or write the label and the bad slots: no client's I/O, and not counted as such. */
+/* Read or write the label and the bad slots: no client's I/O, and not counted as such. pages is aligned to a page. */
 static int
 transfer_reserved (struct swapdev *dev, void *pages, bool write)
 {
   struct iovec iov = { .iov_base = pages, .iov_len = RESERVED_BYTES };
 
-  return transfer (dev, 0, &iov, 1, write);
+  return devio_transfer (&dev->io, 0, &iov, 1, write, NULL);
 }
 
 static int
@@ -78,8 +82,8 @@ open_existing (struct swapdev *dev, const struct stat *st)
   dev->is_block = S_ISBLK (st->st_mode);
   if (dev->is_block)
     flags |= O_EXCL; /* on Linux: -EBUSY if the kernel uses it, and ours alone from here on */
-  dev->fd = open (path, flags);
-  if (dev->fd >= 0 && fstat (dev->fd, &now) == 0) {
+  dev->io.fd = open (path, flags);
+  if (dev->io.fd >= 0 && fstat (dev->io.fd, &now) == 0) {
     if (((now.st_mode ^ st->st_mode) & S_IFMT) == 0)
       return 0;
     log_error ("%s: became something else while it was opened: try again", path);
@@ -132,8 +136,8 @@ create_file (struct swapdev *dev, uint64_t create_bytes)
   ret = check_size (path, create_bytes);
   if (ret < 0)
     return ret;
-  dev->fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (dev->fd >= 0) {
+  dev->io.fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (dev->io.fd >= 0) {
     dev->created = true;
     return 0;
   }
@@ -151,7 +155,7 @@ find_size (struct swapdev *dev, const struct stat *st, uint64_t create_bytes)
     dev->size_bytes = create_bytes;
   else if (!dev->is_block)
     dev->size_bytes = (uint64_t) st->st_size;
-  else if (ioctl (dev->fd, BLKGETSIZE64, &dev->size_bytes) == -1) {
+  else if (ioctl (dev->io.fd, BLKGETSIZE64, &dev->size_bytes) == -1) {
     int err = errno;
     log_error ("%s: its size can't be found (BLKGETSIZE64): %s", dev->path, strerror (err));
     return -err;
@@ -215,17 +219,17 @@ open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
   }
   if (ret < 0)
     return ret;
-  if (fstat (dev->fd, &st) == -1) {
+  if (fstat (dev->io.fd, &st) == -1) {
     ret = -errno;
     log_error ("%s: %s", dev->path, strerror (-ret));
     return ret;
   }
   dev->st = st;
-  if ((ret = claim_lock (dev->fd, dev->path, &st)) < 0 ||
+  if ((ret = claim_lock (dev->io.fd, dev->path, &st)) < 0 ||
       (ret = find_size (dev, &st, spec->create_bytes)) < 0 || (ret = find_identity (dev)) < 0)
     return ret;
   if (!dev->created && !dev->is_labelled && !spec->force)
-    ret = claim_check_foreign (dev->fd, dev->path, &st, dev->size_bytes);
+    ret = claim_check_foreign (dev->io.fd, dev->path, &st, dev->size_bytes);
   if (ret == 0 && S_ISREG (st.st_mode) && (st.st_mode & 0077))
     log_warning ("%s: insecure permissions %04o, 0600 suggested: others can read what is swapped",
                  dev->path, st.st_mode & 07777);
@@ -246,10 +250,12 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
     return -ENOMEM;
   }
   memset (dev, 0, sizeof *dev);
-  dev->fd = -1;
+  dev->io.fd = -1;
   dev->prio = spec->prio;
   dev->watch = spec->watch;
+  dev->bounce = spec->bounce;
   dev->path = path;
+  turnstile_init (&dev->turnstile, spec->maxio);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
     swapdev_undo (dev);
@@ -292,19 +298,42 @@ swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes, uint64_t
   *missing_bytes = 0;
   if (dev->is_block)
     return 0;
-  return prealloc_check (dev->fd, dev->path, dev->size_bytes, promised_bytes, missing_bytes);
+  return prealloc_check (dev->io.fd, dev->path, dev->size_bytes, promised_bytes, missing_bytes);
+}
+
+/* O_DIRECT from here on: what came before, libblkid's reads and zeroes written into holes, is fine through the page cache. */
+static int
+use_direct (struct swapdev *dev)
+{
+  int ret = devio_set_direct (&dev->io);
+
+  if (ret == 0)
+    return 0;
+  if (ret != -EINVAL && ret != -EOPNOTSUPP) {
+    log_error ("%s: can't be read with O_DIRECT: %s", dev->path, strerror (-ret));
+    return ret;
+  }
+  log_warning (
+    "%s: direct=yes: its file system does not do O_DIRECT: its I/O goes through the page cache",
+    dev->path);
+  dev->bounce = NULL;
+  return 0;
 }
 
 int
 swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
 {
   struct label label = { .identity = *identity, .size_bytes = dev->size_bytes };
-  unsigned char pages[RESERVED_BYTES];
+  _Alignas(PAGE_BYTES) unsigned char pages[RESERVED_BYTES];
   int ret;
 
-  if (!dev->is_block && (ret = prealloc_file (dev->fd, dev->path, dev->size_bytes, dev->watch)) < 0)
+  if (!dev->is_block &&
+      (ret = prealloc_file (dev->io.fd, dev->path, dev->size_bytes, dev->watch)) < 0)
     return ret;
   dev->watch = NULL; /* it was for that */
+  ret = dev->bounce ? use_direct (dev) : 0;
+  if (ret < 0)
+    return ret;
   ret = make_blist (dev);
   if (ret < 0) {
     log_error ("%s: no memory for the map of its free slots: %s", dev->path, strerror (-ret));
@@ -315,11 +344,17 @@ swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
   badslots_encode (&dev->bad, pages + PAGE_BYTES);
   dev->overwritten = true;
   ret = transfer_reserved (dev, pages, true);
-  if (ret == 0 && fdatasync (dev->fd) == -1)
+  if (ret == 0 && fdatasync (dev->io.fd) == -1)
     ret = -errno;
   if (ret < 0)
     log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
   return ret;
+}
+
+int
+swapdev_touch (struct swapdev *dev)
+{
+  return memlock_touch (dev->blist, blist_bytes (dev->nslots));
 }
 
 void
@@ -327,8 +362,9 @@ swapdev_close (struct swapdev *dev)
 {
   if (dev->blist)
     munmap (dev->blist, blist_bytes (dev->nslots));
-  if (dev->fd >= 0)
-    close (dev->fd); /* gives the lock back too */
+  if (dev->io.fd >= 0)
+    close (dev->io.fd); /* gives the lock back too */
+  turnstile_destroy (&dev->turnstile);
   free (dev->path);
   free (dev);
 }
@@ -373,6 +409,24 @@ int
 swapdev_prio (const struct swapdev *dev)
 {
   return dev->prio;
+}
+
+unsigned
+swapdev_maxio (const struct swapdev *dev)
+{
+  return turnstile_limit (&dev->turnstile);
+}
+
+void
+swapdev_set_maxio (struct swapdev *dev, unsigned maxio)
+{
+  turnstile_set_limit (&dev->turnstile, maxio);
+}
+
+bool
+swapdev_is_direct (const struct swapdev *dev)
+{
+  return dev->io.align > 0;
 }
 
 bool
@@ -435,49 +489,6 @@ swapdev_inflight (struct swapdev *dev)
   return &dev->inflight;
 }
 
-/* Pass over what is done already. */
-static void
-advance (struct iovec **iov, unsigned *niov, size_t done)
-{
-  while (*niov && done >= (*iov)->iov_len) {
-    done -= (*iov)->iov_len;
-    (*iov)++;
-    (*niov)--;
-  }
-  if (done) {
-    (*iov)->iov_base = (char *) (*iov)->iov_base + done;
-    (*iov)->iov_len -= done;
-  }
-}
-
-static bool
-is_transient (int err)
-{
-  return err == EINTR || err == EAGAIN || err == ENOMEM;
-}
-
-static int
-transfer (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, bool write)
-{
-  off_t at = (off_t) slot << PAGE_SHIFT;
-  unsigned nretries = 0;
-
-  while (niov) {
-    ssize_t done =
-      write ? pwritev (dev->fd, iov, (int) niov, at) : preadv (dev->fd, iov, (int) niov, at);
-
-    if (done > 0) {
-      at += done;
-      advance (&iov, &niov, (size_t) done);
-      nretries = 0;
-    } else if (done == 0)
-      return -EIO; /* the file was cut, or the device is gone */
-    else if (!is_transient (errno) || ++nretries > MAX_RETRIES)
-      return errno == EDQUOT ? -ENOSPC : -errno;
-  }
-  return 0;
-}
-
 static uint32_t
 count_slots (const struct iovec *iov, unsigned niov)
 {
@@ -493,12 +504,22 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
 {
   struct stats *stats = &dev->stats[write];
   uint32_t nslots = count_slots (iov, niov);
-  uint64_t begin_ns = stats_begin (stats);
-  struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  int ret = transfer (dev, slot, iov, niov, write);
+  struct inflight_io *io;
+  uint64_t begin_ns;
+  void *buffer = NULL;
+  int ret;
 
+  if (devio_needs_buffer (&dev->io, iov, niov))
+    buffer = bounce_get (dev->bounce);
+  turnstile_enter (&dev->turnstile, write);
+  begin_ns = stats_begin (stats);
+  io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
+  ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
   inflight_end (io, ret);
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
+  turnstile_leave (&dev->turnstile);
+  if (buffer)
+    bounce_put (dev->bounce, buffer);
   return ret;
 }
 
@@ -517,5 +538,7 @@ swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned n
 void
 swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n)
 {
-  posix_fadvise (dev->fd, (off_t) slot << PAGE_SHIFT, (off_t) n << PAGE_SHIFT, POSIX_FADV_WILLNEED);
+  if (!swapdev_is_direct (dev)) /* or else nobody would find it there */
+    posix_fadvise (dev->io.fd, (off_t) slot << PAGE_SHIFT, (off_t) n << PAGE_SHIFT,
+                   POSIX_FADV_WILLNEED);
 }

@@ -5,7 +5,8 @@
  * Unit:    slots are numbered from 0 in the device here; the drum adds the first slot of the device's range. The first
  *          two are the label and the table of bad slots, and never allocated.
  * Range:   3 to 2^32-2 slots; a rest of less than a page at the end is not used.
- * Locking: none for I/O, which may run from any number of threads at once; the blist is the drum's to lock.
+ * Locking: none for I/O, which may run from any number of threads at once, and waits for its turn if the device has a limit;
+ *          the blist is the drum's to lock.
  * Errors:  0 or -errno. What goes wrong at start or at add is also said in one line through log.h, here and nowhere
  *          else, since only here are both names, numbers and the way out known.
  *
@@ -24,6 +25,7 @@
 #include <uuid/uuid.h>
 
 struct blist;
+struct bounce;
 struct inflight;
 struct prealloc_watch;
 struct stats;
@@ -35,12 +37,15 @@ enum {
 };
 
 enum { SWAP_PRIO_DEFAULT = -1, SWAP_PRIO_MIN = -1, SWAP_PRIO_MAX = 32767 };
+enum { SWAP_MAXIO_MAX = 65535 };
 
 /* What the user asks for. */
 struct swapdev_spec {
   const char *path;                   /* absolute */
   int prio;                           /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
+  unsigned maxio;                     /* requests at once, up to SWAP_MAXIO_MAX; 0: no limit */
   uint64_t create_bytes;              /* create a regular file of this size; 0: it must exist */
+  struct bounce *bounce;              /* O_DIRECT, with these buffers; NULL: not */
   bool force;                         /* take a device that may carry someone's data */
   const struct prealloc_watch *watch; /* of swapdev_prepare, which may take long; may be NULL */
 };
@@ -64,8 +69,12 @@ dev_t swapdev_filesystem (const struct swapdev *dev);
 int swapdev_check_room (const struct swapdev *dev, uint64_t promised_bytes,
                         uint64_t *missing_bytes);
 
-/* Allocate what is not, write label and bad slots, and make the blist, with all usable slots free. */
+/* Allocate what is not, turn to O_DIRECT (or warn that it can't be), write label and bad slots, and make the blist, with all
+ * usable slots free. */
 int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity);
+
+/* Have all memory of its blist now; it is prepared. -ENOMEM. */
+int swapdev_touch (struct swapdev *dev);
 
 /* Close the device; it stays as it is. */
 void swapdev_close (struct swapdev *dev);
@@ -88,7 +97,13 @@ void swapdev_place_init (struct swapdev_place *place, const char *path);
 bool swapdev_is_at (const struct swapdev *dev, const struct swapdev_place *place);
 
 int swapdev_prio (const struct swapdev *dev);
+
+/* How many requests may be under way at once (turnstile.h); any time, any thread. Label and bad slots need no turn. */
+unsigned swapdev_maxio (const struct swapdev *dev);
+void swapdev_set_maxio (struct swapdev *dev, unsigned maxio);
+
 bool swapdev_is_block (const struct swapdev *dev);
+bool swapdev_is_direct (const struct swapdev *dev);  /* once it is prepared */
 uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones */
 uint32_t
 swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */
@@ -99,12 +114,12 @@ bool
 swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */
 struct blist *swapdev_blist (struct swapdev *dev);
 
-/* Of swapdev_read, or of swapdev_write: a call is a request, label and bad slots are not counted. */
+/* Of swapdev_read, or of swapdev_write: a call is a request, from the time when it has its turn; label and bad slots are not
+ * counted. */
 const struct stats *swapdev_stats (const struct swapdev *dev, bool write);
 struct inflight *swapdev_inflight (struct swapdev *dev);
 
-/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails. Short transfers go on,
- * transient errors are tried again a bounded number of times, a count of 0 is -EIO. Uses up iov. */
+/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails: see devio.h. Uses up iov. */
 int swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
 int swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
 

@@ -162,17 +162,19 @@ static int
 verb_add (const struct call *call)
 {
   struct swapdev_spec spec = { .force = false };
-  int64_t prio = SWAP_PRIO_DEFAULT, size = 0;
+  int64_t prio = SWAP_PRIO_DEFAULT, size = 0, maxio = 0;
   uint64_t job;
   int ret;
 
   if ((ret = get_device (call, &spec.path)) < 0 ||
       (ret = get_int (call, "prio", SWAP_PRIO_MIN, SWAP_PRIO_MAX, &prio)) < 0 ||
       (ret = get_int (call, "size", 0, INT64_MAX, &size)) < 0 ||
+      (ret = get_int (call, "maxio", 0, SWAP_MAXIO_MAX, &maxio)) < 0 ||
       (ret = get_bool (call, "force", &spec.force)) < 0)
     return ret;
   spec.prio = (int) prio;
   spec.create_bytes = (uint64_t) size;
+  spec.maxio = (unsigned) maxio;
   ret = live_add (call->live, &spec, &job);
   if (ret == 0)
     reply_job (call, job);
@@ -213,6 +215,23 @@ verb_priority (const struct call *call)
     return -EINVAL;
   }
   return live_set_priority (call->live, path, (int) prio);
+}
+
+static int
+verb_maxio (const struct call *call)
+{
+  int64_t maxio = -1;
+  const char *path;
+  int ret;
+
+  if ((ret = get_device (call, &path)) < 0 ||
+      (ret = get_int (call, "maxio", 0, SWAP_MAXIO_MAX, &maxio)) < 0)
+    return ret;
+  if (maxio < 0) {
+    log_error ("maxio: is not given: a whole number up to %d, or 0 for no limit", SWAP_MAXIO_MAX);
+    return -EINVAL;
+  }
+  return live_set_maxio (call->live, path, (unsigned) maxio);
 }
 
 static int
@@ -267,13 +286,14 @@ verb_wait (const struct call *call)
 static const struct verb {
   const char *name;
   int (*run) (const struct call *call);
-  const char *args[5]; /* that it knows */
+  const char *args[6]; /* that it knows, and NULL */
 } verbs[] = {
   { "status", verb_status, { "fragmentation" } },
   { "map", verb_map, { "cells" } },
-  { "add", verb_add, { "device", "prio", "size", "force" } },
+  { "add", verb_add, { "device", "prio", "size", "maxio", "force" } },
   { "remove", verb_remove, { "device", "rate", "force" } },
   { "priority", verb_priority, { "device", "prio" } },
+  { "maxio", verb_maxio, { "device", "maxio" } },
   { "rebalance", verb_rebalance, { "rate" } },
   { "cancel", verb_cancel, { "job" } },
   { "wait", verb_wait, { "job", "seconds" } },

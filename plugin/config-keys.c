@@ -114,6 +114,10 @@ config_key (const char *key, const char *value)
     return parse_bool ("force=", value, &force);
   if (strcmp (key, "control") == 0)
     return set_control (value);
+  if (strcmp (key, "direct") == 0)
+    return parse_bool ("direct=", value, &config.direct);
+  if (strcmp (key, "lock") == 0)
+    return parse_lock ("lock=", value, &config.lock);
   if (strcmp (key, "checksum") == 0)
     return parse_bool ("checksum=", value, &config.checksum);
   log_error ("%s=: unknown parameter: nbdkit drum --help lists those that there are", key);

@@ -19,15 +19,19 @@ const char *config_control (void); /* NULL: not given */
 void config_free (void);
 
 #define CONFIG_HELP                                                                                \
-  "[device=]PATH[,prio=N][,size=SIZE] (required, any number)\n"                                    \
+  "[device=]PATH[,prio=N][,size=SIZE][,maxio=N] (required, any number)\n"                          \
   "                  Backing file or block device; a comma in PATH is written ,,.\n"               \
   "                  prio=N (-1 to 32767, default -1): higher is used first, equals take turns.\n" \
   "                  size=SIZE: create a regular file of that size, allocated in full.\n"          \
+  "                  maxio=N: at most N requests at once (1 to 65535, default no limit).\n"        \
   "size=SIZE         Size of the export (default: all usable slots less those kept back).\n"       \
   "stripe=SIZE       How much goes to one device before the next of equal priority (default "      \
   "64K).\n"                                                                                        \
   "force=yes         Take devices that carry a signature, or files that are not empty.\n"          \
   "control=PATH      Unix socket for drumctl (default: none).\n"                                   \
+  "direct=yes        Do I/O past the page cache (O_DIRECT): where the swapping host is this "      \
+  "host.\n"                                                                                        \
+  "lock=yes|strict   Keep the server in memory; strict: or do not start (default no).\n"           \
   "checksum=no       Do not keep and check a checksum of every page (default yes)."
 
 #endif

@@ -83,7 +83,8 @@ drum_get_ready (void)
 static int
 drum_after_fork (void)
 {
-  serving = remote_start (&service) == 0; /* or else the destructor undoes it all */
+  serving = service_lock (&service) == 0 &&
+            remote_start (&service) == 0; /* or else the destructor undoes it all */
   return serving ? 0 : -1;
 }
 
@@ -149,6 +150,7 @@ drum_open (int readonly)
                   export_name (service.export));
     return NULL;
   }
+  service_enter_thread (&service);
   export_count_client (service.export, 1);
   return service.export;
 }

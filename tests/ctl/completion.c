@@ -58,7 +58,7 @@ Test (completion, options)
 {
   static const char *const verbs[] = { "",        "list", "status", "watch",     "map",
                                        "metrics", "add",  "remove", "rebalance", "priority",
-                                       "jobs",    "wait", "cancel" };
+                                       "maxio",   "jobs", "wait",   "cancel" };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s --", verbs[i])),

@@ -121,7 +121,7 @@ Test (errors, usage)
     { { "add", "" }, "the path is empty" },
     { { "add", "x,prio=x" }, "drumctl: x: prio=: \"x\" is not a number from -1 to 32767" },
     { { "add", "x,foo" },
-      "drumctl: x: \"foo\" is neither prio=N nor size=SIZE; a comma in a path is" },
+      "drumctl: x: \"foo\" is none of prio=N, size=SIZE and maxio=N; a comma in a path is" },
     { { "add", "x,size=1M", "--size", "1M" }, "drumctl: x,size=1M: say it once: size= or --size" },
     { { "add", "x,prio=1", "-p", "1" }, "drumctl: x,prio=1: say it once: prio= or --prio" },
     { { "add", "x", "--size", "0" }, "drumctl: --size: must be more than 0" },
@@ -134,6 +134,8 @@ Test (errors, usage)
     { { "rebalance", "a" }, "drumctl: rebalance takes no operands" },
     { { "priority", "a" }, "drumctl: priority takes PATH PRIO" },
     { { "priority", "a", "-2" }, "drumctl: a: \"-2\" is not a number from -1 to 32767" },
+    { { "maxio", "a" }, "drumctl: maxio takes PATH N" },
+    { { "maxio", "a", "65536" }, "drumctl: a: \"65536\" is not a number from 0 to 65535" },
     { { "cancel", "x" }, "drumctl: job: \"x\" is not a number" },
     { { "wait", "0" }, "drumctl: job: \"0\" is not a number" },
     { { "map", "--cells", "1025" }, "drumctl: --cells: \"1025\" is not a number from 1 to 1024" },
@@ -150,9 +152,9 @@ Test (errors, usage)
 
 Test (errors, help)
 {
-  static const char *const verbs[] = { "list",     "status", "watch",  "map",
-                                       "metrics",  "add",    "remove", "rebalance",
-                                       "priority", "jobs",   "wait",   "cancel" };
+  static const char *const verbs[] = { "list", "status", "watch",     "map",      "metrics",
+                                       "add",  "remove", "rebalance", "priority", "maxio",
+                                       "jobs", "wait",   "cancel" };
   char *all = RUN ("--help").out;
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

@@ -37,6 +37,7 @@ static const struct fake_reply at_once[] = {
   { "remove", .text = BEGUN },
   { "rebalance", .text = BEGUN },
   { "priority", .text = OK () },
+  { "maxio", .text = OK () },
   { "cancel", .text = OK () },
   { "wait", .text = JOB ("add", "done", "0", "0.01") },
   { 0 },
@@ -66,6 +67,8 @@ Test (jobs, requests)
                   "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"size\":4096");
   expect_request (ARGS ("add", "/srv/a", "-p7"),
                   "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":7");
+  expect_request (ARGS ("add", "/srv/a,maxio=4"),
+                  "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"maxio\":4");
   expect_request (ARGS ("remove", "/srv/a,b", "--rate", "100M"),
                   "\"verb\":\"remove\",\"device\":\"/srv/a,b\",\"rate\":104857600");
   expect_request (ARGS ("remove", "-f", "/srv/\"\n"),
@@ -74,6 +77,8 @@ Test (jobs, requests)
   expect_request (ARGS ("rebalance", "-r", "1G"), "\"verb\":\"rebalance\",\"rate\":1073741824");
   expect_request (ARGS ("priority", "/srv/a", "-1"),
                   "\"verb\":\"priority\",\"prio\":-1,\"device\":\"/srv/a\"");
+  expect_request (ARGS ("maxio", "/srv/a", "0"),
+                  "\"verb\":\"maxio\",\"maxio\":0,\"device\":\"/srv/a\"");
   expect_request (ARGS ("cancel", "3"), "\"verb\":\"cancel\",\"job\":3");
   expect_request (ARGS ("wait", "3"), "\"verb\":\"wait\",\"job\":3,\"seconds\":0.1");
 }

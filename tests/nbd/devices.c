@@ -33,10 +33,10 @@ TestSuite (devices, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 /* A loop device over a file, that goes away by itself when nobody has it open. *fd keeps it. */
 static char *
-make_loop (const char *file, int *fd)
+make_loop_with (const char *file, unsigned sector_bytes, int *fd)
 {
   int control = open ("/dev/loop-control", O_RDWR | O_CLOEXEC), backing;
-  struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+  struct loop_config config = { .block_size = sector_bytes, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
   char *path = NULL;
 
   if (control == -1)
@@ -60,6 +60,73 @@ make_loop (const char *file, int *fd)
   close (backing);
   close (control);
   return path;
+}
+
+static char *
+make_loop (const char *file, int *fd)
+{
+  return make_loop_with (file, 512, fd);
+}
+
+/* Has the server this file open with O_DIRECT? */
+static bool
+is_direct (const struct server *srv, const char *path)
+{
+  char *line = shell_output ("for fd in /proc/%d/fd/*; do test \"$(readlink $fd)\" = '%s' && "
+                             "sed -n 's/^flags:[[:space:]]*//p' /proc/%d/fdinfo/${fd##*/}; done; :",
+                             (int) srv->pid, path, (int) srv->pid);
+
+  cr_assert_neq (*line, 0, "%s is not open", path);
+  return strtoul (line, NULL, 8) & O_DIRECT;
+}
+
+/* With direct=yes: files and block devices with sectors of either size; requests of any alignment, many at once. */
+Test (devices, direct)
+{
+  static char data[3 * MIB], back[3 * MIB + 2];
+  struct rng rng = rng_for (7);
+  int fd[2];
+  char *loop[2] = { make_loop_with (dev_allocated ("disk512", 2 * MIB), 512, &fd[0]),
+                    make_loop_with (dev_allocated ("disk4096", 2 * MIB), 4096, &fd[1]) };
+  struct server srv;
+  struct nbd_handle *nbd;
+
+  server_start (&srv,
+                &(struct server_options){
+                  .params = PARAMS (loop[0], loop[1], dev_path ("a,size=2M"), "direct=yes") });
+  cr_assert (is_direct (&srv, loop[0]) && is_direct (&srv, loop[1]));
+  /* Where the tests' files lie on a file system without O_DIRECT, that is said. */
+  cr_assert (is_direct (&srv, dev_path ("a")) != (strstr (server_stderr (&srv), "direct=") != NULL),
+             "%s", server_stderr (&srv));
+  nbd = client_open (&srv);
+  for (unsigned i = 0; i < random_steps (50); i++) {
+    unsigned at = (unsigned) rng_below (&rng, sizeof data - 8),
+             len = 8 * (unsigned) (1 + rng_below (&rng, 40000));
+
+    len = at + len > sizeof data ? sizeof data - at : len;
+    rng_fill (&rng, data + at, len - 8);
+    client_write (nbd, data + at, len, at);
+    at = (unsigned) rng_below (&rng, sizeof data);
+    len = 1 + (unsigned) rng_below (&rng, sizeof data - at);
+    memset (back, 0xee, sizeof back);
+    client_read (nbd, back + 1, len, at);
+    cr_assert (memcmp (back + 1, data + at, len) == 0 && back[0] == back[len + 1],
+               "DRUM_TEST_SEED=%ju, step %u", (uintmax_t) random_seed (), i);
+  }
+  client_close (nbd);
+  server_stop (&srv);
+  close (fd[0]);
+  close (fd[1]);
+}
+
+/* Without it, through the page cache. */
+Test (devices, not_direct)
+{
+  struct server srv;
+
+  server_start (&srv, &(struct server_options){ .params = PARAMS (dev_path ("a,size=1M")) });
+  cr_assert_not (is_direct (&srv, dev_path ("a")));
+  server_stop (&srv);
 }
 
 /* A block device works as a file does, together with one, and its priority counts. */

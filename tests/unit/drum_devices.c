@@ -315,6 +315,17 @@ Test (drum_devices, priority)
   assert_logged_error ("/c: is no device");
 }
 
+/* How many requests at once: no limit, unless it is set. */
+Test (drum_devices, maxio)
+{
+  cr_assert_eq (swapdev_maxio (dev_a), 0);
+  cr_assert_eq (drum_set_maxio (drum, place_of (scratch_path ("a")), 5), 0);
+  cr_assert_eq (swapdev_maxio (dev_a), 5);
+  cr_assert_eq (swapdev_maxio (dev_b), 0);
+  cr_assert_eq (drum_set_maxio (drum, place_of (scratch_path ("c")), 1), -ENOENT);
+  assert_logged_error ("/c: is no device");
+}
+
 /* A closed device can have a new priority; it stays closed. */
 Test (drum_devices, priority_of_a_closed_device)
 {

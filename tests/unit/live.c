@@ -555,6 +555,8 @@ Test (live, ranks_anew)
   cr_assert_eq (b.nslots - b.nfree, 90);
   cr_assert_eq (live_set_priority (live, scratch_path ("c"), 9), -ENOENT);
   assert_logged_error ("/c: is no device of this drum");
+  cr_assert_eq (live_set_maxio (live, scratch_path ("./b"), 3), 0);
+  cr_assert_eq (swapdev_maxio (b.swapdev), 3);
 }
 
 /* One rebalance at a time; it can be cancelled, and then begun anew. */

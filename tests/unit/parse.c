@@ -157,6 +157,30 @@ Test (parse, bad_switches)
   }
 }
 
+/* A lock has a third word. */
+Test (parse, locks)
+{
+  static const struct {
+    const char *text;
+    enum memlock_mode mode;
+  } good[] = { { "no", MEMLOCK_NO },  { "yes", MEMLOCK_YES },       { "0", MEMLOCK_NO },
+               { "ON", MEMLOCK_YES }, { "strict", MEMLOCK_STRICT }, { "Strict", MEMLOCK_STRICT } };
+  static const char *const bad[] = { "", "y", "stricter", "strict ", "2" };
+  enum memlock_mode mode;
+
+  for (size_t i = 0; i < LENGTH (good); i++) {
+    mode = (enum memlock_mode) 77;
+    cr_assert_eq (parse_lock ("lock=", good[i].text, &mode), 0, "%s", good[i].text);
+    cr_assert_eq (mode, good[i].mode, "%s", good[i].text);
+  }
+  for (size_t i = 0; i < LENGTH (bad); i++) {
+    mode = MEMLOCK_YES;
+    cr_assert_eq (parse_lock ("lock=", bad[i], &mode), -EINVAL, "\"%s\"", bad[i]);
+    cr_assert_eq (mode, MEMLOCK_YES);
+    assert_logged_error ("is none of no, yes and strict");
+  }
+}
+
 /* A device is a path with options in any order; two commas are one that belongs to the path. */
 Test (parse, devices)
 {
@@ -164,19 +188,22 @@ Test (parse, devices)
     const char *text, *path;
     int prio;
     uint64_t bytes;
+    unsigned maxio;
   } good[] = {
-    { "/dev/sda", "/dev/sda", -1, 0 },
-    { "/a,prio=5", "/a", 5, 0 },
-    { "/a,prio=-1", "/a", -1, 0 },
-    { "/a,size=1M", "/a", -1, 1 << 20 },
-    { "/a,prio=32767,size=16K", "/a", 32767, 16384 },
-    { "/a,size=16K,prio=0", "/a", 0, 16384 },
-    { "/a,,b", "/a,b", -1, 0 },
-    { "/a,,,,b,,,prio=3", "/a,,b,", 3, 0 },
-    { ",,", ",", -1, 0 },
-    { ",,,prio=2", ",", 2, 0 },
-    { "prio=5", "prio=5", -1, 0 },
-    { "/a b=c", "/a b=c", -1, 0 },
+    { "/dev/sda", "/dev/sda", -1, 0, 0 },
+    { "/a,prio=5", "/a", 5, 0, 0 },
+    { "/a,prio=-1", "/a", -1, 0, 0 },
+    { "/a,size=1M", "/a", -1, 1 << 20, 0 },
+    { "/a,prio=32767,size=16K", "/a", 32767, 16384, 0 },
+    { "/a,size=16K,prio=0", "/a", 0, 16384, 0 },
+    { "/a,,b", "/a,b", -1, 0, 0 },
+    { "/a,,,,b,,,prio=3", "/a,,b,", 3, 0, 0 },
+    { ",,", ",", -1, 0, 0 },
+    { ",,,prio=2", ",", 2, 0, 0 },
+    { "prio=5", "prio=5", -1, 0, 0 },
+    { "/a b=c", "/a b=c", -1, 0, 0 },
+    { "/a,maxio=1", "/a", -1, 0, 1 },
+    { "/a,maxio=65535,prio=2,size=16K", "/a", 2, 16384, 65535 },
   };
 
   for (size_t i = 0; i < LENGTH (good); i++) {
@@ -187,6 +214,7 @@ Test (parse, devices)
     cr_assert_str_eq (spec.path, good[i].path, "%s: %s", good[i].text, spec.path);
     cr_assert_eq (spec.prio, good[i].prio, "%s: %d", good[i].text, spec.prio);
     cr_assert_eq (spec.create_bytes, good[i].bytes, "%s", good[i].text);
+    cr_assert_eq (spec.maxio, good[i].maxio, "%s", good[i].text);
     cr_assert_not (spec.force);
     free ((char *) spec.path);
   }
@@ -201,12 +229,12 @@ Test (parse, bad_devices)
   } bad[] = {
     { "", "path is empty" },
     { ",prio=1", "path is empty" },
-    { "/a,", "\"\" is neither" },
-    { "/a,prio=1,", "\"\" is neither" },
-    { "/a,b", "\"b\" is neither" },
+    { "/a,", "\"\" is none of" },
+    { "/a,prio=1,", "\"\" is none of" },
+    { "/a,b", "\"b\" is none of" },
     { "/a,b,c", "/a: \"b\"" },
-    { "/a,prio", "\"prio\" is neither" },
-    { "/a,Prio=1", "\"Prio=1\" is neither" },
+    { "/a,prio", "\"prio\" is none of" },
+    { "/a,Prio=1", "\"Prio=1\" is none of" },
     { "/a,prio=", "prio=" },
     { "/a,prio=-2", "prio=" },
     { "/a,prio=32768", "prio=" },
@@ -214,6 +242,12 @@ Test (parse, bad_devices)
     { "/a,size=1x", "size=" },
     { "/a,size=0", "size= 0 is no size" },
     { "/a,size=9E", "size=" },
+    { "/a,maxio=0", "maxio=" },
+    { "/a,maxio=65536", "maxio=: \"65536\" is not a number from 1 to 65535" },
+    { "/a,maxio=-1", "maxio=" },
+    { "/a,maxio=", "maxio=" },
+    { "/a,maxio", "\"maxio\" is none" },
+    { "/a,maxio=2,maxio=2", "maxio= is given twice" },
     { "/a,prio=1,prio=1", "prio= is given twice" },
     { "/a,size=1M,prio=1,size=1M", "size= is given twice" },
     { NULL, NULL },

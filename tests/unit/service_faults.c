@@ -111,11 +111,26 @@ __wrap_open (const char *path, int flags, ...)
   return fails ("open", EMFILE) ? -1 : __real_open (path, flags, mode);
 }
 
+int __real_fcntl (int fd, int what, ...);
+int __wrap_fcntl (int fd, int what, ...);
+
+int
+__wrap_fcntl (int fd, int what, ...)
+{
+  va_list args;
+  int arg;
+
+  va_start (args, what);
+  arg = va_arg (args, int);
+  va_end (args);
+  return fails ("fcntl", EIO) ? -1 : __real_fcntl (fd, what, arg);
+}
+
 enum { MIB = 1 << 20 };
 
 static unsigned char *before[2];
 static struct swapdev_spec spec[3];
-static const struct service_config config = {
+static struct service_config config = {
   .devices = spec, .ndevices = 3, .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true
 };
 
@@ -173,10 +188,12 @@ assert_untouched (const char *after)
 }
 
 /* Whatever fails, the start fails, leaves all files as they were, and loses neither memory nor descriptors. */
-Test (service_faults, every_call_may_fail)
+static void
+fail_every_call (bool direct)
 {
   unsigned nopen, n;
 
+  config.direct = direct;
   make_devices ();
   nopen = count_open_files ();
   for (n = 0;; n++) {
@@ -204,9 +221,20 @@ Test (service_faults, every_call_may_fail)
   cr_assert_gt (n, 30, "only %u calls: the linker does not send them here", n);
 }
 
+Test (service_faults, every_call_may_fail)
+{
+  fail_every_call (false);
+}
+
+Test (service_faults, every_call_may_fail_with_direct)
+{
+  fail_every_call (true);
+}
+
 /* A failure that no caller could guess is said, by its name. */
 Test (service_faults, every_failure_is_said)
 {
+  config.direct = true;
   make_devices ();
   for (unsigned n = 0;; n++) {
     struct service service;

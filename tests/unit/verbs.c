@@ -333,8 +333,8 @@ device_of (const char *name, const char *array)
 /* No verb, no such verb, and arguments that it does not have. */
 Test (verbs, verbs_and_arguments_are_checked)
 {
-  static const char *const verbs[] = { "status",   "map",       "add",    "remove",
-                                       "priority", "rebalance", "cancel", "wait" };
+  static const char *const verbs[] = { "status", "map",       "add",    "remove", "priority",
+                                       "maxio",  "rebalance", "cancel", "wait" };
 
   assert_refused ("{}", -EINVAL, "verb: is not given");
   assert_refused ("{'verb': 7}", -EINVAL, "verb: is not given");
@@ -356,9 +356,10 @@ Test (verbs, verbs_and_arguments_are_checked)
 /* A device must be an absolute path. */
 Test (verbs, devices_are_checked)
 {
-  static const char *const verbs[] = { "'add'", "'remove'", "'priority', 'prio': 1" };
+  static const char *const verbs[] = { "'add'", "'remove'", "'priority', 'prio': 1",
+                                       "'maxio', 'maxio': 1" };
 
-  for (size_t i = 0; i < 3; i++) {
+  for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
     assert_refused (str ("{'verb': %s}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': 5}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': null}", verbs[i]), -EINVAL, "device: name one");
@@ -373,6 +374,7 @@ Test (verbs, devices_are_checked)
   }
   assert_refused ("{'verb': 'remove', 'device': '/nowhere'}", -ENOENT, "/nowhere: is no device");
   assert_refused ("{'verb': 'priority', 'device': '/nowhere', 'prio': 1}", -ENOENT, "/nowhere");
+  assert_refused ("{'verb': 'maxio', 'device': '/nowhere', 'maxio': 1}", -ENOENT, "/nowhere");
 }
 
 /* Numbers and switches have types and ranges; null is neither. */
@@ -386,10 +388,12 @@ Test (verbs, values_are_checked)
     { "map", "cells", { "0", "1025", "-1", "5.0", "'5'", "null", "true" } },
     { "add", "prio", { "-2", "32768", "1.5", "'1'", "null", "4294967296" } },
     { "add", "size", { "-1", "0.5", "'1G'", "null", "[]" } },
+    { "add", "maxio", { "-1", "65536", "1.5", "'1'", "null" } },
     { "add", "force", { "0", "'no'", "null" } },
     { "remove", "rate", { "0", "-1", "1e6", "'1M'", "null" } },
     { "remove", "force", { "1", "null" } },
     { "priority", "prio", { "-2", "32768", "null", "'high'" } },
+    { "maxio", "maxio", { "-1", "65536", "null", "'4'" } },
     { "rebalance", "rate", { "0", "-5", "null", "false" } },
     { "cancel", "job", { "0", "-1", "'1'", "null", "1.0" } },
     { "wait", "job", { "0", "-1", "'1'", "null" } },
@@ -398,7 +402,8 @@ Test (verbs, values_are_checked)
 
   for (size_t i = 0; i < sizeof checked / sizeof checked[0]; i++) {
     const char *verb = checked[i].verb, *key = checked[i].key;
-    bool on_device = strchr ("arp", verb[0]) && strcmp (verb, "rebalance") != 0;
+    bool on_device =
+      (strchr ("arp", verb[0]) || strcmp (verb, "maxio") == 0) && strcmp (verb, "rebalance") != 0;
     bool waits = strcmp (key, "seconds") == 0;
 
     for (const char *const *bad = checked[i].bad; *bad; bad++)
@@ -409,6 +414,8 @@ Test (verbs, values_are_checked)
   }
   assert_refused (str ("{'verb': 'priority', 'device': '%s'}", scratch_path ("b")), -EINVAL,
                   "prio: is not given");
+  assert_refused (str ("{'verb': 'maxio', 'device': '%s'}", scratch_path ("b")), -EINVAL,
+                  "maxio: is not given");
   assert_refused ("{'verb': 'cancel'}", -EINVAL, "job: name one by its number");
   assert_refused ("{'verb': 'wait'}", -EINVAL, "job: name one by its number");
   assert_refused ("{'verb': 'cancel', 'job': 9}", -ENOENT, "job 9: there is none");
@@ -446,7 +453,7 @@ assert_device (const char *name, int prio, const char *state, uint64_t nslots, u
   struct json_object *dev = device_of (name, "devices");
   uuid_t uuid;
 
-  assert_keys (dev, "name type uuid prio state size used avail bad uptime read write");
+  assert_keys (dev, "name type uuid prio maxio direct state size used avail bad uptime read write");
   cr_assert_str_eq (get_text (dev, "type"), "file");
   cr_assert_eq (uuid_parse (get_text (dev, "uuid"), uuid), 0);
   cr_assert_eq (json_object_get_int (get (dev, "prio")), prio);
@@ -603,7 +610,7 @@ Test (verbs, status_of_devices_that_change)
 
   get_array (reply, "devices", 3);
   c = device_of ("c", "devices");
-  assert_keys (c, "name type uuid prio state size used avail bad uptime read write");
+  assert_keys (c, "name type uuid prio maxio direct state size used avail bad uptime read write");
   cr_assert_str_eq (get_text (c, "state"), "adding");
   cr_assert_eq (get_uint (c, "size") + get_uint (c, "used") + get_uint (c, "avail"), 0);
   cr_assert_eq (json_object_get_int (get (c, "prio")), 3);
@@ -778,6 +785,34 @@ Test (verbs, jobs)
     cr_assert_eq (get_uint (at (get (reply, "jobs"), i), "id"), i + 1);
   get_array (reply, "devices", 2);
   assert_device ("c", 32767, "open", 50, 50, 0);
+}
+
+static uint64_t
+maxio_of (const char *name)
+{
+  cr_assert_eq (ask ("{'verb': 'status'}"), 0);
+  return get_uint (device_of (name, "devices"), "maxio");
+}
+
+/* A device has no limit, or the one it came with, until it is changed, by any of its names. */
+Test (verbs, maxio)
+{
+  const char *c = scratch_path ("c");
+
+  cr_assert_eq (maxio_of ("a"), 0);
+  assert_ends (
+    ask_for_job (
+      str ("{'verb': 'add', 'device': '%s', 'size': %u, 'maxio': 65535, 'prio': 1, 'force': false}",
+           c, (unsigned) bytes_of (50))),
+    "done");
+  cr_assert_eq (maxio_of ("c"), 65535);
+  cr_assert_eq (ask (str ("{'verb': 'maxio', 'device': '%s', 'maxio': 1}", scratch_path ("./c"))),
+                0);
+  assert_keys (reply, "");
+  cr_assert_eq (maxio_of ("c"), 1);
+  cr_assert_eq (maxio_of ("a"), 0);
+  cr_assert_eq (ask (str ("{'verb': 'maxio', 'device': '%s', 'maxio': 0}", c)), 0);
+  cr_assert_eq (maxio_of ("c"), 0);
 }
 
 /* The default priority is that of a start, and so are the checks, whose words are the job's. */

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "devio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "units.h"
+
+/* Pass over what is done already. */
+static void
+advance (struct iovec **iov, unsigned *niov, size_t done)
+{
+  while (*niov && done >= (*iov)->iov_len) {
+    done -= (*iov)->iov_len;
+    (*iov)++;
+    (*niov)--;
+  }
+  if (done) {
+    (*iov)->iov_base = (char *) (*iov)->iov_base + done;
+    (*iov)->iov_len -= done;
+  }
+}
+
+static bool
+is_transient (int err)
+{
+  return err == EINTR || err == EAGAIN || err == ENOMEM;
+}
+
+/* Copy the first bytes of iov to buffer, or from there. */
+static void
+copy (char *buffer, const struct iovec *iov, size_t bytes, bool to_buffer)
+{
+  for (size_t n; bytes > 0; iov++, buffer += n, bytes -= n) {
+    n = iov->iov_len < bytes ? iov->iov_len : bytes;
+    if (to_buffer)
+      memcpy (buffer, iov->iov_base, n);
+    else
+      memcpy (iov->iov_base, buffer, n);
+  }
+}
+
+static ssize_t
+call (int fd, off_t at, const struct iovec *iov, unsigned niov, bool write)
+{
+  ssize_t done = write ? pwritev (fd, iov, (int) niov, at) : preadv (fd, iov, (int) niov, at);
+
+  return done < 0 ? -errno : done;
+}
+
+/* One system call for the first max bytes of iov: how many it did, and how many it was asked for; or -errno. */
+static ssize_t
+step (const struct devio *io, off_t at, struct iovec *iov, unsigned niov, bool write, void *buffer,
+      size_t max, size_t *asked)
+{
+  size_t sum = 0, excess;
+  unsigned n = 0;
+  ssize_t done;
+
+  while (n < niov && sum < max)
+    sum += iov[n++].iov_len;
+  excess = sum > max ? sum - max : 0;
+  *asked = sum - excess;
+  if (buffer) {
+    struct iovec whole = { .iov_base = buffer, .iov_len = *asked };
+
+    if (write)
+      copy (buffer, iov, *asked, true);
+    done = call (io->fd, at, &whole, 1, write);
+    if (!write && done > 0)
+      copy (buffer, iov, (size_t) done, false);
+  } else {
+    iov[n - 1].iov_len -= excess;
+    done = call (io->fd, at, iov, n, write);
+    iov[n - 1].iov_len += excess;
+  }
+  return done;
+}
+
+/* Half of it, in whole pages. */
+static size_t
+halve (size_t bytes)
+{
+  size_t half = bytes / 2 / PAGE_BYTES * PAGE_BYTES;
+
+  return half ? half : PAGE_BYTES;
+}
+
+int
+devio_transfer (const struct devio *io, off_t at, struct iovec *iov, unsigned niov, bool write,
+                void *buffer)
+{
+  size_t most = buffer ? DEVIO_BUFFER_BYTES : SIZE_MAX, max = most, asked;
+  unsigned nretries = 0;
+
+  while (niov) {
+    ssize_t done = step (io, at, iov, niov, write, buffer, max, &asked);
+
+    if (done == 0)
+      return -EIO; /* the file was cut, or the device is gone */
+    if (done > 0 && io->align) {
+      done -= done % (ssize_t) io->align; /* the next call must begin there */
+      done = done ? done : -EAGAIN;
+    }
+    if (done > 0) {
+      at += done;
+      advance (&iov, &niov, (size_t) done);
+      if ((size_t) done == asked)
+        max = max <= most / 2 ? 2 * max : most;
+      nretries = 0;
+    } else if (!is_transient ((int) -done) || ++nretries > DEVIO_RETRIES)
+      return done == -EDQUOT ? -ENOSPC : (int) done;
+    else
+      max = halve (asked);
+  }
+  return 0;
+}
+
+bool
+devio_needs_buffer (const struct devio *io, const struct iovec *iov, unsigned niov)
+{
+  for (unsigned i = 0; io->align && i < niov; i++)
+    if ((uintptr_t) iov[i].iov_base % io->align || iov[i].iov_len % io->align)
+      return true;
+  return false;
+}
+
+/* Can the first page be read to memory with no more than this alignment? */
+static int
+try_align (int fd, size_t align)
+{
+  _Alignas(PAGE_BYTES) char pages[2 * PAGE_BYTES];
+  struct devio io = { .fd = fd, .align = align };
+  struct iovec iov = { .iov_base = pages + align % PAGE_BYTES, .iov_len = PAGE_BYTES };
+
+  return devio_transfer (&io, 0, &iov, 1, false, NULL);
+}
+
+/* What the kernel says; 0 if it says nothing, which most file systems and kernels do. */
+static size_t
+stated_align (int fd)
+{
+#ifdef STATX_DIOALIGN
+  struct statx stx;
+
+  if (statx (fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && stx.stx_mask & STATX_DIOALIGN)
+    return stx.stx_dio_mem_align > stx.stx_dio_offset_align ? stx.stx_dio_mem_align
+                                                            : stx.stx_dio_offset_align;
+#else
+  (void) fd;
+#endif
+  return 0;
+}
+
+/* The least alignment that does. */
+static int
+find_align (int fd, size_t *found)
+{
+  const size_t aligns[] = { stated_align (fd), 512, PAGE_BYTES };
+
+  for (unsigned i = 0; i < 3; i++) {
+    int ret = aligns[i] && aligns[i] <= PAGE_BYTES ? try_align (fd, aligns[i]) : -EINVAL;
+
+    if (ret == 0)
+      *found = aligns[i];
+    if (ret != -EINVAL)
+      return ret;
+  }
+  return -EINVAL;
+}
+
+int
+devio_set_direct (struct devio *io)
+{
+  int flags = fcntl (io->fd, F_GETFL), ret;
+
+  if (flags == -1 || fcntl (io->fd, F_SETFL, flags | O_DIRECT) == -1)
+    return -errno;
+  ret = find_align (io->fd, &io->align);
+  if (ret < 0)
+    fcntl (io->fd, F_SETFL, flags);
+  return ret;
+}

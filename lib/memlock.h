@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * memlock.h - a server that never waits for memory while it serves the pages of who needs memory.
+ *
+ * Locks what is mapped, now and later, but only what is touched: nbdkit has 192 MiB of static buffers that it may never use.
+ * So all that I/O needs is touched at once: the program and its libraries (what of them is mapped in no more than 2 MiB at a time),
+ * the tables, and each connection's stack.
+ * PR_SET_IO_FLUSHER keeps the kernel from waiting for I/O when it finds memory for us; it is the thread's and of those that it
+ * starts. The OOM score keeps us from being the one to be killed. Core dumps would have pages of clients in them, in nbdkit's
+ * buffers and on stacks, too: so there are none.
+ * Locking: none; one thread, before others are started; but for memlock_touch, memlock_touch_stack.
+ * Errors:  0 or -errno.
+ */
+#ifndef DRUM_MEMLOCK_H
+#define DRUM_MEMLOCK_H
+
+#include <stddef.h>
+
+enum memlock_mode {
+  MEMLOCK_NO,
+  MEMLOCK_YES,   /* what can be done */
+  MEMLOCK_STRICT /* all of it, or it is an error */
+};
+
+/* Before the fork, which takes locks away: could all of it be done? Says through log.h what could not. */
+int memlock_check (void);
+
+/* After the fork. tables: touches them. Says in one line what took effect, and what didn't; MEMLOCK_STRICT: fails unless all did. */
+int memlock_apply (enum memlock_mode mode, int (*tables) (void *opaque), void *opaque);
+
+/* Have memory that will be written to be there from now on; its contents stay. */
+int memlock_touch (void *mem, size_t bytes);
+
+/* The same for as much of this thread's stack as a request takes. */
+void memlock_touch_stack (void);
+
+#endif

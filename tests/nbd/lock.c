@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * lock.c - lock=: what of it takes effect here, and that I/O takes no memory then.
+ */
+#include <config.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "tests/scratch.h"
+
+#include "client.h"
+#include "control.h"
+#include "dev.h"
+
+enum { MIB = 1 << 20, KIB = 1 << 10, CAP_BIT_IPC_LOCK = 14, CAP_BIT_SYS_RESOURCE = 24 };
+enum { FLAG_NOIO = 0x80000 }; /* PF_MEMALLOC_NOIO: of PR_SET_IO_FLUSHER */
+
+static void
+setup (void)
+{
+  dev_setup ();
+  if (!server_is_drum ())
+    cr_skip_test ("nbdkit's own plugins take other parameters");
+  if (server_is_sanitized ())
+    cr_skip_test ("a sanitizer takes memory of its own, and locks none");
+}
+
+TestSuite (lock, .init = setup, .fini = dev_teardown, .timeout = 300);
+
+/* A number out of /proc/PID/status. */
+static uint64_t
+status_of (pid_t pid, const char *key, int base)
+{
+  char *text = shell_output ("sed -n 's/^%s:[[:space:]]*//p' /proc/%d/status", key, (int) pid);
+
+  cr_assert_neq (*text, 0, "%s", key);
+  return strtoull (text, NULL, base);
+}
+
+static bool
+may (int cap)
+{
+  return status_of (getpid (), "CapEff", 16) >> cap & 1;
+}
+
+/* Sum, or bitwise and, of a field of all threads' stat, counted as proc(5) does. */
+static uint64_t
+field_of_threads (const struct server *srv, unsigned field, bool sum)
+{
+  char *text = shell_output ("sed 's/.*) //' /proc/%d/task/*/stat | cut -d' ' -f%u", (int) srv->pid,
+                             field - 2);
+  uint64_t all = sum ? 0 : UINT64_MAX;
+  char *end;
+
+  for (; *text; text = *end ? end + 1 : end) {
+    uint64_t value = strtoull (text, &end, 10);
+
+    all = sum ? all + value : all & value;
+  }
+  return all;
+}
+
+static bool
+took (const struct server *srv, const char *what)
+{
+  char *line = strstr (server_stderr (srv), "lock=yes: "), *not ;
+
+  cr_assert_not_null (line, "%s", server_stderr (srv));
+  not = strstr (line, "not: ");
+  cr_assert_not_null (strstr (line, what), "%s", line);
+  return !not || strstr (line, what) < not ;
+}
+
+/* One line says what took effect, and /proc agrees; an idle server takes no more than 16 MiB beside its tables. */
+Test (lock, takes_effect)
+{
+  struct server srv;
+  uint64_t tables = 2 * MIB + 64 * KIB; /* page map, blist */
+
+  server_start (
+    &srv, &(struct server_options){
+            .threads = 1, .params = PARAMS (dev_path ("a,size=64M"), "size=1G", "lock=yes") });
+  client_close (client_open (&srv)); /* its threads are there */
+  cr_assert_eq (took (&srv, "memory locked"), may (CAP_BIT_IPC_LOCK));
+  cr_assert_eq (took (&srv, "I/O flusher"), may (CAP_BIT_SYS_RESOURCE));
+  cr_assert (took (&srv, "no core dumps") && took (&srv, "tables touched"));
+  cr_assert_eq (status_of (srv.pid, "VmLck", 10) > 0, may (CAP_BIT_IPC_LOCK));
+  cr_assert_leq (status_of (srv.pid, "VmRSS", 10), (16 * MIB + tables) / KIB);
+  cr_assert_geq (status_of (srv.pid, "VmRSS", 10), tables / KIB);
+  cr_assert_eq ((field_of_threads (&srv, 9, false) & FLAG_NOIO) != 0, took (&srv, "I/O flusher"),
+                "not all threads have it");
+  server_stop (&srv);
+}
+
+/* Without it nothing of that is done. */
+Test (lock, no)
+{
+  struct server srv;
+
+  server_start (&srv,
+                &(struct server_options){ .params = PARAMS (dev_path ("a,size=64M"), "lock=no") });
+  cr_assert_eq (status_of (srv.pid, "VmLck", 10), 0);
+  cr_assert_null (strstr (server_stderr (&srv), "lock="));
+  server_stop (&srv);
+}
+
+/* It starts, or says why not, and leaves all as it was. */
+Test (lock, strict)
+{
+  const struct server_options options = { .params =
+                                            PARAMS (dev_path ("a,size=1M"), "lock=strict") };
+  struct server srv;
+
+  if (may (CAP_BIT_IPC_LOCK) && may (CAP_BIT_SYS_RESOURCE)) {
+    server_start (&srv, &options);
+    cr_assert_not_null (strstr (server_stderr (&srv), "lock=strict: memory locked"));
+    server_stop (&srv);
+  } else
+    cr_assert_not_null (strstr (server_refuses (&options), "lock=strict: can't have: "));
+}
+
+static void
+write_and_read (struct nbd_handle *nbd, struct rng *rng, unsigned n, uint64_t npages)
+{
+  static char data[64 * KIB], back[64 * KIB];
+
+  for (unsigned i = 0; i < n; i++) {
+    uint64_t page = rng_below (rng, npages - 16);
+    unsigned at = i % 4 ? 0 : 100, len = i % 4 ? sizeof data : 1000;
+
+    rng_fill (rng, data, sizeof data - 8);
+    client_write (nbd, data, len, page * PAGE_BYTES + at);
+    client_read (nbd, back, len, page * PAGE_BYTES + at);
+    cr_assert_eq (memcmp (data, back, len), 0);
+    if (i % 16 == 0)
+      client_trim (nbd, 16 * PAGE_BYTES, page * PAGE_BYTES);
+  }
+}
+
+/* Reads, writes and trims, all over the export and onto a device that was added: no thread has a page fault, once nbdkit has its
+ * buffer. */
+static void
+expect_no_faults (const char *direct)
+{
+  enum { NPAGES = 1 << 20, SLACK = 2 };
+  static char buffer[64 * KIB];
+  struct rng rng = rng_for (3);
+  struct server srv;
+  struct nbd_handle *nbd;
+  int control;
+  uint64_t before, faults;
+
+  server_start (
+    &srv, &(struct server_options){ .threads = 1,
+                                    .params = PARAMS (dev_path ("a,size=4M"), "size=4G", "lock=yes",
+                                                      direct, control_param ()) });
+  control = control_open ();
+  control_run (control, "done", "'verb': 'add', 'device': '%s', 'size': %u", dev_path ("b"),
+               512 * MIB);
+  nbd = client_open (&srv);
+  client_read (nbd, buffer, sizeof buffer, 0); /* a hole, of the largest size below */
+  before = field_of_threads (&srv, 10, true);
+  write_and_read (nbd, &rng, 2000, NPAGES);
+  faults = field_of_threads (&srv, 10, true) - before;
+  cr_assert_leq (faults, SLACK, "%" PRIu64 " page faults", faults);
+  client_close (nbd);
+  server_stop (&srv);
+}
+
+Test (lock, io_has_no_page_faults)
+{
+  expect_no_faults ("direct=no");
+}
+
+Test (lock, direct_io_has_no_page_faults)
+{
+  expect_no_faults ("direct=yes");
+}
