@@ -16,6 +16,8 @@
 _Static_assert(DRUM_MAX_DEVICES == (int) SPACE_MAX, "every device has a range");
 _Static_assert(DRUM_MAX_DEVICES == (int) PLACEMENT_MAX, "every device has its turn");
 
+#define SLOW_NS UINT64_C (1000000000) /* an I/O out for so long: others are asked first */
+
 int
 drum_check_sizes (const uint32_t *nslots, unsigned n)
 {
@@ -26,9 +28,14 @@ drum_check_sizes (const uint32_t *nslots, unsigned n)
   return n > DRUM_MAX_DEVICES ? -EMFILE : sum > SLOT_MAX ? -EFBIG : 0;
 }
 
-/* => holds d->lock. The devices, their priorities or states are not what they were. */
-static void
-place_devices_locked (struct drum *d)
+uint64_t
+drum_nusable (const struct device *dev)
+{
+  return swapdev_nusable (dev->swapdev) - dev->health.nsuspect;
+}
+
+void
+drum_place_devices_locked (struct drum *d)
 {
   struct placement_device open[DRUM_MAX_DEVICES];
   unsigned n = 0;
@@ -38,7 +45,8 @@ place_devices_locked (struct drum *d)
     const struct device *dev = d->device[i];
 
     if (dev->state == DEVICE_OPEN)
-      open[n++] = (struct placement_device){ dev->blist, dev->first, dev->prio };
+      open[n++] =
+        (struct placement_device){ dev->blist, dev->first, dev->prio, dev->avoid };
   }
   atomic_store (&d->nclosed, d->ndevices - n);
   placement_set (&d->placement, open, n);
@@ -47,7 +55,7 @@ place_devices_locked (struct drum *d)
 void
 drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state)
 {
-  uint64_t nusable = swapdev_nusable (dev->swapdev), nfree = blist_nfree (dev->blist);
+  uint64_t nusable = drum_nusable (dev), nfree = blist_nfree (dev->blist);
   bool was_open = dev->state == DEVICE_OPEN;
 
   mutex_assert_held (&d->lock);
@@ -56,7 +64,7 @@ drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_stat
     room_shrink (&d->room, nusable, nfree);
   else if (!was_open && state == DEVICE_OPEN)
     room_grow (&d->room, nusable, nfree);
-  place_devices_locked (d);
+  drum_place_devices_locked (d);
   pthread_cond_broadcast (&d->slots_returned); /* those who wait must count anew */
 }
 
@@ -105,7 +113,7 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   ret = space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    place_devices_locked (d);
+    drum_place_devices_locked (d);
     room_grow (&d->room, swapdev_nusable (swapdev), blist_nfree (dev->blist));
     notice = room_check (&d->room);
     pthread_cond_broadcast (&d->slots_returned);
@@ -118,9 +126,8 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   return ret;
 }
 
-/* => holds d->admin or d->lock; NULL if there is none. */
-static struct device *
-device_of (struct drum *d, const struct swapdev *swapdev)
+struct device *
+drum_device_locked (struct drum *d, const struct swapdev *swapdev)
 {
   for (unsigned i = 0; i < d->ndevices; i++)
     if (d->device[i]->swapdev == swapdev)
@@ -132,11 +139,11 @@ device_of (struct drum *d, const struct swapdev *swapdev)
 static int
 check_removal_locked (struct drum *d, const struct device *dev)
 {
-  uint64_t nusable = swapdev_nusable (dev->swapdev);
+  uint64_t nusable = drum_nusable (dev);
   uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
 
   mutex_assert_held (&d->lock);
-  if (blist_nfree (dev->blist) != nusable)
+  if (blist_nfree (dev->blist) != nusable || dev->npins > 0)
     return -EBUSY;
   return d->room.nfree - counted + d->room.nmoving < room_nkept (d->room.nslots - counted) ? -ENOSPC
                                                                                            : 0;
@@ -151,13 +158,13 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     ret = check_removal_locked (d, dev);
   if (ret == 0) {
     drum_set_state_locked (d, dev, DEVICE_CLOSED);
     take_out_device_locked (d, dev);
-    place_devices_locked (d);
+    drum_place_devices_locked (d);
     space_remove (&d->space, dev->first);
     notice = room_check (&d->room);
   }
@@ -186,7 +193,7 @@ find_by_path (struct drum *d, const char *path)
 static bool
 fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused, uint64_t *room)
 {
-  uint64_t nusable = swapdev_nusable (dev->swapdev), nfree = blist_nfree (dev->blist);
+  uint64_t nusable = drum_nusable (dev), nfree = blist_nfree (dev->blist);
   uint64_t counted = dev->state == DEVICE_OPEN;
   uint64_t rest = d->room.nslots - counted * nusable;
   uint64_t rest_free = d->room.nfree - counted * nfree;
@@ -218,6 +225,7 @@ drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
     else if (!fits_elsewhere_locked (d, dev, &nused, &room))
       ret = -ENOSPC;
     else {
+      dev->before = dev->state;
       drum_set_state_locked (d, dev, DEVICE_CLOSING);
       dev->leaving = true;
       *swapdev = dev->swapdev;
@@ -236,17 +244,17 @@ drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
 }
 
 void
-drum_end_closing (struct drum *d, struct swapdev *swapdev, enum drum_device_state state)
+drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
 {
   struct room_notice notice = { .what = ROOM_NOTHING };
   struct device *dev;
 
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     dev->leaving = false;
   if (dev && dev->state == DEVICE_CLOSING) {
-    drum_set_state_locked (d, dev, state);
+    drum_set_state_locked (d, dev, stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);
@@ -264,8 +272,9 @@ drum_reopen_device (struct drum *d, const char *path)
   dev = find_by_path (d, path);
   if (dev) {
     mutex_lock (&d->lock);
-    ret = dev->state == DEVICE_CLOSED ? 0 : -EBUSY;
+    ret = dev->state == DEVICE_CLOSED || dev->state == DEVICE_FAILED ? 0 : -EBUSY;
     if (ret == 0) {
+      atomic_store (&dev->health.streak, 0);
       drum_set_state_locked (d, dev, DEVICE_OPEN);
       notice = room_check (&d->room);
     }
@@ -288,7 +297,7 @@ drum_set_priority (struct drum *d, const char *path, int prio)
     take_out_device_locked (d, dev);
     dev->prio = prio;
     insert_device_locked (d, dev);
-    place_devices_locked (d);
+    drum_place_devices_locked (d);
     mutex_unlock (&d->lock);
   } else
     log_error ("%s: is no device of this drum", path);
@@ -307,8 +316,10 @@ describe_locked (struct drum *d, const struct device *dev)
     .state = dev->state,
     .first = dev->first,
     .end = dev->first + swapdev_nslots (dev->swapdev),
-    .nslots = swapdev_nusable (dev->swapdev),
+    .nslots = (uint32_t) drum_nusable (dev),
     .nfree = blist_nfree (dev->blist),
+    .nsuspect = dev->health.nsuspect,
+    .nmismatches = dev->health.nmismatches,
   };
 }
 
@@ -331,7 +342,7 @@ drum_device (struct drum *d, const struct swapdev *swapdev, struct drum_device_i
   const struct device *dev;
 
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     *info = describe_locked (d, dev);
   mutex_unlock (&d->lock);
@@ -364,14 +375,32 @@ drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t from, struct s
   return n;
 }
 
+/* => holds d->admin. Is it slow, or has it just failed? */
+static bool
+is_in_trouble (struct drum *d, struct device *dev, uint64_t now_ns)
+{
+  uint64_t oldest_ns = inflight_oldest_ns (swapdev_inflight (dev->swapdev));
+
+  mutex_assert_held (&d->lock);
+  return (oldest_ns && now_ns > oldest_ns + SLOW_NS) || dev->health.nruns > 0;
+}
+
 void
 drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
 {
   mutex_lock (&d->admin);
   for (unsigned i = 0; i < d->ndevices; i++) {
-    struct swapdev *swapdev = d->device[i]->swapdev;
+    struct device *dev = d->device[i];
+    bool trouble;
 
-    inflight_scan (swapdev_inflight (swapdev), swapdev_path (swapdev), now_ns, limit_ns);
+    inflight_scan (swapdev_inflight (dev->swapdev), swapdev_path (dev->swapdev), now_ns, limit_ns);
+    mutex_lock (&d->lock);
+    trouble = is_in_trouble (d, dev, now_ns);
+    if (trouble != dev->avoid) {
+      dev->avoid = trouble;
+      drum_place_devices_locked (d);
+    }
+    mutex_unlock (&d->lock);
   }
   mutex_unlock (&d->admin);
 }

@@ -23,6 +23,8 @@ enum drum_device_state {
   DEVICE_OPEN,
   DEVICE_CLOSING, /* passed over; its pages are being moved off */
   DEVICE_CLOSED,  /* passed over; not all of its pages could be moved off */
+  DEVICE_FAILING, /* passed over; too much is wrong with it, and its pages are to be moved off */
+  DEVICE_FAILED,  /* the same, and what could be read has been moved */
 };
 
 struct drum_device_info {
@@ -32,6 +34,8 @@ struct drum_device_info {
   uint32_t first, end; /* its range of the drum, half open */
   uint32_t nslots;     /* usable */
   uint32_t nfree;
+  uint32_t nsuspect;    /* neither: they failed, and will be looked at */
+  uint64_t nmismatches; /* pages that came back with a wrong checksum */
 };
 
 /* Can n devices with these numbers of slots (reserved ones included) stand in one drum? -EFBIG if they need more than
@@ -51,9 +55,9 @@ int drum_remove (struct drum *d, struct swapdev *dev);
  * drum_end_closing if it was closed before, also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const char *path, struct swapdev **dev);
 
-/* Moving its pages off has come to an end, and it stays: open, or closed. It stays open if it is not closing any more: a page
+/* Moving its pages off has come to an end, and it stays: as it was before; or, stuck on some of them, closed. It stays open if it is not closing any more: a page
  * that finds no room on the devices that are open opens all that are closing. */
-void drum_end_closing (struct drum *d, struct swapdev *dev, enum drum_device_state state);
+void drum_end_closing (struct drum *d, struct swapdev *dev, bool stuck);
 
 /* Open a closed device again. -ENOENT if none is at path, -EBUSY if it is not closed. */
 int drum_reopen_device (struct drum *d, const char *path);
@@ -76,7 +80,8 @@ void drum_release_devices (struct drum *d);
 unsigned drum_free_runs (struct drum *d, struct swapdev *dev, uint32_t from, struct slot_run *runs,
                          unsigned max);
 
-/* Say what I/O is out for limit_ns or longer: see inflight_scan. */
+/* To be called some times a second. Say what I/O is out for limit_ns or longer (inflight_scan), and pass over devices whose I/O is
+ * out for more than a second while others have room. */
 void drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns);
 
 #endif

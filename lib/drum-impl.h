@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 
 #include "drum-devices.h"
+#include "drum-health.h"
 #include "drum.h"
+#include "health.h"
 #include "mutex.h"
 #include "placement.h"
 #include "room.h"
@@ -20,7 +22,12 @@ struct device {
   uint32_t first; /* of its range of the drum */
   int prio;
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
-  bool leaving; /* somebody moves its pages off: from drum_close_device to drum_end_closing */
+  bool leaving; /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
+  bool avoid;   /* see placement.h */
+  unsigned npins;                /* it can't be removed now */
+  enum drum_device_state before; /* closing: the state that it had */
+  uint64_t again_ns;             /* failing: when to try to move its pages off */
+  struct health health;
 };
 
 struct drum {
@@ -28,6 +35,8 @@ struct drum {
   struct mutex lock;  /* all below, but readers of space and nclosed take none */
   struct space space; /* owner: struct device */
   pthread_cond_t slots_returned;
+  pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
+  bool dismissed;      /* nobody asks any more */
   unsigned nwaiting; /* for slots_returned */
   struct room room;
   _Atomic unsigned nclosed; /* devices that are not open */
@@ -35,6 +44,19 @@ struct drum {
   struct device *device[DRUM_MAX_DEVICES]; /* by priority, highest first; equal ones as they came */
   struct placement placement;
 };
+
+/* Its slots, without those that are reserved, bad, or suspect. */
+uint64_t drum_nusable (const struct device *dev);
+
+/* => holds d->lock (or admin). NULL if there is none. */
+struct device *drum_device_locked (struct drum *d, const struct swapdev *swapdev);
+
+/* => holds d->lock. The devices, their priorities, states or troubles are not what they were. */
+void drum_place_devices_locked (struct drum *d);
+
+/* => holds d->lock. Slots of a device, in its own numbers, that are used, but hold no page, are suspect from here on. */
+void drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
+                          uint64_t not_before_ns);
 
 /* => holds d->lock. Change the state of a device, and account for what that changes. */
 void drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state);
