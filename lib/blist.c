@@ -571,31 +571,40 @@ blist_fill (struct blist *bl, uint32_t first, uint32_t n, uint32_t *nwere_free)
 
 /* The first slot from from on that is free (or used); nslots if there is none. */
 static inline uint32_t
-next_slot (const struct blist *bl, uint32_t from, bool free)
+next_slot (const struct blist *bl, uint32_t from, uint32_t end, bool free)
 {
   uint64_t flip = free ? 0 : ALL_FREE, found;
-  uint32_t w = from / FAN, nwords = bl->level[0].nhints;
+  uint32_t w = from / FAN, nwords = (end + FAN - 1) / FAN, slot;
 
-  if (from >= bl->nslots)
-    return bl->nslots;
+  if (from >= end)
+    return end;
   found = (bl->bits[w] ^ flip) & ALL_FREE << from % FAN;
   while (!found) {
     if (++w == nwords)
-      return bl->nslots;
+      return end;
     found = bl->bits[w] ^ flip;
   }
-  return w * FAN + (uint32_t) __builtin_ctzll (found); /* <= nslots: that one looks used */
+  slot =
+    w * FAN + (uint32_t) __builtin_ctzll (found); /* may be behind the last one, which looks used */
+  return slot < end ? slot : end;
+}
+
+bool
+blist_next_before (const struct blist *bl, uint32_t from, uint32_t end, bool free,
+                   struct slot_run *run)
+{
+  uint32_t first = next_slot (bl, from, end, free);
+
+  if (first == end)
+    return false;
+  *run = (struct slot_run){ .first = first, .n = next_slot (bl, first, end, !free) - first };
+  return true;
 }
 
 bool
 blist_next (const struct blist *bl, uint32_t from, bool free, struct slot_run *run)
 {
-  uint32_t first = next_slot (bl, from, free);
-
-  if (first == bl->nslots)
-    return false;
-  *run = (struct slot_run){ .first = first, .n = next_slot (bl, first, !free) - first };
-  return true;
+  return blist_next_before (bl, from, bl->nslots, free, run);
 }
 
 void

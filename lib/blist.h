@@ -69,8 +69,12 @@ int blist_fill (struct blist *bl, uint32_t first, uint32_t n, uint32_t *nwere_fr
  * False if there is none. To see all: run = {0}; while (blist_next (bl, run.first + run.n, true, &run)) ... */
 bool blist_next (const struct blist *bl, uint32_t from, bool free, struct slot_run *run);
 
+/* The same for slots before end only; a run that goes on there is cut. */
+bool blist_next_before (const struct blist *bl, uint32_t from, uint32_t end, bool free,
+                        struct slot_run *run);
+
 /* Count the free runs; walks the whole bitmap, some 8 ns a run: 16 ms for 16M slots in 1.5 million fragments. Who cannot
- * hold a lock that long walks with blist_next, in pieces. */
+ * hold a lock that long walks with blist_next_before, in pieces. */
 void blist_stats (const struct blist *bl, struct blist_stats *stats);
 
 /* For tests: walk everything, and tell whether what the search relies on still holds. */

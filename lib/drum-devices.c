@@ -96,6 +96,17 @@ take_out_device_locked (struct drum *d, const struct device *dev)
 }
 
 int
+drum_check_place (struct drum *d, uint32_t nslots)
+{
+  int ret;
+
+  mutex_lock (&d->lock);
+  ret = space_check (&d->space, nslots);
+  mutex_unlock (&d->lock);
+  return ret;
+}
+
+int
 drum_add (struct drum *d, struct swapdev *swapdev)
 {
   struct device *dev = calloc (1, sizeof *dev);
@@ -145,8 +156,9 @@ check_removal_locked (struct drum *d, const struct device *dev)
   mutex_assert_held (&d->lock);
   if (blist_nfree (dev->blist) != nusable || dev->npins > 0)
     return -EBUSY;
-  return d->room.nfree - counted + d->room.nmoving < room_nkept (d->room.nslots - counted) ? -ENOSPC
-                                                                                           : 0;
+  if (d->room.nfree - counted >= room_nkept (d->room.nslots - counted))
+    return 0;
+  return d->room.nmoving > 0 ? -EAGAIN : -ENOSPC;
 }
 
 int
@@ -164,83 +176,129 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
   if (ret == 0) {
     drum_set_state_locked (d, dev, DEVICE_CLOSED);
     take_out_device_locked (d, dev);
-    drum_place_devices_locked (d);
+    drum_place_devices_locked (d); /* nclosed */
     space_remove (&d->space, dev->first);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);
+  mutex_unlock (&d->admin);
   room_say (notice);
   if (ret == 0) {
-    swapdev_close (swapdev);
+    swapdev_close (
+      swapdev); /* may take long: the last close of a block device writes what is cached */
     free (dev);
   }
-  mutex_unlock (&d->admin);
   return ret;
 }
 
-/* => holds d->admin. Says so if there is none. */
+static void
+say_unknown (const struct swapdev_place *place)
+{
+  log_error ("%s: is no device of this drum", place->path);
+}
+
+/* => holds d->lock. */
+static uint64_t
+nused_on (const struct device *dev)
+{
+  return drum_nusable (dev) - blist_nfree (dev->blist);
+}
+
+/* => holds d->admin. NULL if there is none. */
 static struct device *
-find_by_path (struct drum *d, const char *path)
+find_by_place (struct drum *d, const struct swapdev_place *place)
 {
   mutex_assert_held (&d->admin);
   for (unsigned i = 0; i < d->ndevices; i++)
-    if (swapdev_is_at (d->device[i]->swapdev, path))
+    if (swapdev_is_at (d->device[i]->swapdev, place))
       return d->device[i];
   return NULL;
+}
+
+/* => holds d->lock. What is used on devices that are closing, which will need room elsewhere. */
+static uint64_t
+nleaving_locked (struct drum *d)
+{
+  uint64_t n = 0;
+
+  mutex_assert_held (&d->lock);
+  for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
+    if (d->device[i]->state == DEVICE_CLOSING)
+      n += nused_on (d->device[i]);
+  return n;
 }
 
 /* => holds d->lock. Have the other open devices room for what is used on dev? */
 static bool
 fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused, uint64_t *room)
 {
-  uint64_t nusable = drum_nusable (dev), nfree = blist_nfree (dev->blist);
   uint64_t counted = dev->state == DEVICE_OPEN;
-  uint64_t rest = d->room.nslots - counted * nusable;
-  uint64_t rest_free = d->room.nfree - counted * nfree;
-  uint64_t spare = room_nkept (rest) + room_low_water (rest);
+  uint64_t rest = d->room.nslots - counted * drum_nusable (dev);
+  uint64_t rest_free = d->room.nfree - counted * blist_nfree (dev->blist);
+  uint64_t spare = room_nkept (rest) + room_low_water (rest) + nleaving_locked (d);
 
   mutex_assert_held (&d->lock);
-  *nused = nusable - nfree;
+  *nused = nused_on (dev);
   *room = rest_free > spare ? rest_free - spare : 0;
   return *nused <= *room;
 }
 
+/* => holds d->lock. */
+static int
+close_locked (struct drum *d, struct device *dev, uint64_t *nused, uint64_t *room)
+{
+  mutex_assert_held (&d->lock);
+  if (dev->leaving)
+    return -EBUSY;
+  if (!fits_elsewhere_locked (d, dev, nused, room))
+    return -ENOSPC;
+  dev->before = dev->state;
+  dev->leaving = true;
+  drum_set_state_locked (d, dev, DEVICE_CLOSING);
+  return 0;
+}
+
 int
-drum_close_device (struct drum *d, const char *path, struct swapdev **swapdev)
+drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **swapdev)
 {
   uint64_t nused = 0, room = 0;
   char used_text[16], room_text[16];
   struct device *dev;
-  int ret = 0;
+  int ret = -ENOENT;
 
   mutex_lock (&d->admin);
-  dev = find_by_path (d, path);
-  if (!dev) {
-    log_error ("%s: is no device of this drum", path);
-    ret = -ENOENT;
-  } else {
+  dev = find_by_place (d, place);
+  if (dev) {
     mutex_lock (&d->lock);
-    if (dev->leaving)
-      ret = -EBUSY;
-    else if (!fits_elsewhere_locked (d, dev, &nused, &room))
-      ret = -ENOSPC;
-    else {
-      dev->before = dev->state;
-      drum_set_state_locked (d, dev, DEVICE_CLOSING);
-      dev->leaving = true;
-      *swapdev = dev->swapdev;
-    }
+    ret = close_locked (d, dev, &nused, &room);
     mutex_unlock (&d->lock);
   }
-  if (ret == -EBUSY)
-    log_error ("%s: is being removed already", path);
-  if (ret == -ENOSPC)
+  if (ret == 0)
+    *swapdev = dev->swapdev;
+  mutex_unlock (&d->admin);
+  if (ret == -ENOENT)
+    say_unknown (place);
+  else if (ret == -EBUSY)
+    log_error ("%s: is being removed already", place->path);
+  else if (ret == -ENOSPC)
     log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
                "clients give up some of their swap",
-               path, format_bytes (nused * PAGE_BYTES, used_text),
+               place->path, format_bytes (nused * PAGE_BYTES, used_text),
                format_bytes (room * PAGE_BYTES, room_text));
-  mutex_unlock (&d->admin);
   return ret;
+}
+
+int
+drum_state_at (struct drum *d, const struct swapdev_place *place, enum drum_device_state *state)
+{
+  const struct device *dev;
+
+  mutex_lock (&d->admin);
+  dev = find_by_place (d, place);
+  if (dev)
+    *state = dev->state;
+  mutex_unlock (&d->admin);
+  return dev ? 0 : -ENOENT;
 }
 
 void
@@ -262,14 +320,14 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
 }
 
 int
-drum_reopen_device (struct drum *d, const char *path)
+drum_reopen_device (struct drum *d, const struct swapdev_place *place)
 {
   struct room_notice notice = { .what = ROOM_NOTHING };
   struct device *dev;
   int ret = -ENOENT;
 
   mutex_lock (&d->admin);
-  dev = find_by_path (d, path);
+  dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
     ret = dev->state == DEVICE_CLOSED || dev->state == DEVICE_FAILED ? 0 : -EBUSY;
@@ -286,12 +344,12 @@ drum_reopen_device (struct drum *d, const char *path)
 }
 
 int
-drum_set_priority (struct drum *d, const char *path, int prio)
+drum_set_priority (struct drum *d, const struct swapdev_place *place, int prio)
 {
   struct device *dev;
 
   mutex_lock (&d->admin);
-  dev = find_by_path (d, path);
+  dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
     take_out_device_locked (d, dev);
@@ -299,9 +357,10 @@ drum_set_priority (struct drum *d, const char *path, int prio)
     insert_device_locked (d, dev);
     drum_place_devices_locked (d);
     mutex_unlock (&d->lock);
-  } else
-    log_error ("%s: is no device of this drum", path);
+  }
   mutex_unlock (&d->admin);
+  if (!dev)
+    say_unknown (place);
   return dev ? 0 : -ENOENT;
 }
 
@@ -362,16 +421,18 @@ drum_release_devices (struct drum *d)
 }
 
 unsigned
-drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t from, struct slot_run *runs,
-                unsigned max)
+drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t *from, struct slot_run *runs)
 {
   const struct blist *bl = swapdev_blist (swapdev);
+  uint32_t nslots = blist_nslots (bl), at = *from;
+  uint32_t end = nslots - at < DRUM_WALK ? nslots : at + DRUM_WALK;
   unsigned n = 0;
 
   mutex_lock (&d->lock);
-  for (; n < max && n < DRUM_BATCH && blist_next (bl, from, true, &runs[n]); n++)
-    from = runs[n].first + runs[n].n;
+  for (; n < DRUM_BATCH && blist_next_before (bl, at, end, true, &runs[n]); n++)
+    at = runs[n].first + runs[n].n;
   mutex_unlock (&d->lock);
+  *from = n == DRUM_BATCH ? at : end;
   return n;
 }
 

@@ -132,7 +132,7 @@ reopen_closing_locked (struct drum *d)
 
   mutex_assert_held (&d->lock);
   for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
-    if (d->device[i]->state == DEVICE_CLOSING) {
+    if (d->device[i]->state == DEVICE_CLOSING && d->device[i]->before == DEVICE_OPEN) {
       drum_set_state_locked (d, d->device[i], DEVICE_OPEN);
       any = true;
     }
@@ -173,7 +173,7 @@ drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs
       d->room.nmoving += nmove;
     notice = room_check (&d->room);
   } else if (n == 1)
-    notice = room_refused (&d->room);
+    notice = room_refused (&d->room, d->nclosed > 0);
   mutex_unlock (&d->lock);
   room_say (notice);
   return ret;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -20,7 +21,8 @@
 #include "units.h"
 
 enum {
-  BUFFER_BYTES = DRUM_BATCH * PAGE_BYTES,
+  BUFFER_BYTES = EVACUATE_PIECE * PAGE_BYTES,
+  UNSEEN_MAX_MS = 1000,
   UNSEEN_MS = 10, /* how long to wait for writes under way, whose slots no map shows yet */
 };
 
@@ -37,8 +39,10 @@ struct pass {
   /* evacuate_device: */
   struct swapdev *dev;
   uint64_t total; /* slots used at the begin */
+  uint64_t nlost; /* pages given up */
   /* evacuate_upwards: */
   uint64_t done; /* slots moved by earlier passes */
+  const struct drum_device_info *from;
 };
 
 static void
@@ -47,6 +51,7 @@ note_unreadable (void *opaque, uint64_t page)
   struct pass *pass = opaque;
 
   pass->nunreadable++;
+  pass->nlost += pass->move.lose;
   job_unreadable (pass->job, export_name (pass->export), page);
   if (pass->move.lose)
     job_lost (pass->job, 1);
@@ -92,7 +97,8 @@ move_export (struct pass *pass, struct export *e)
     }
     if (moved < 0)
       return moved;
-    n = max;
+    if (moved > 0 && n < max)
+      n++; /* slowly: where there is no room for so many now, there hardly will be for the next */
     pass->nmoved += (unsigned) moved;
     ret = pass->check (pass);
     if (ret == 0)
@@ -107,7 +113,6 @@ pass_run (struct pass *pass)
   int ret = 0;
 
   pass->nmoved = pass->nunreadable = 0;
-  job_reset_unreadable (pass->job);
   for (unsigned i = 0; i < pass->ev->nexports && ret == 0; i++)
     ret = move_export (pass, pass->ev->exports[i]);
   return ret;
@@ -143,26 +148,44 @@ nused_on (struct pass *pass)
 static int
 empty_device (struct pass *pass, bool force)
 {
+  unsigned unseen_ms = UNSEEN_MS;
   int ret;
 
-  pass->move.lose = false;
   while ((ret = check_device (pass)) == 0 && nused_on (pass) > 0) {
+    if (pass->nlost == 0)
+      job_reset_unreadable (pass->job); /* they are met again */
     ret = pass_run (pass);
     if (ret < 0)
       return ret;
-    if (pass->move.lose)
-      pass->move.lose = false;
-    else if (pass->nmoved == 0 && pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
+    pass->move.lose = false;
+    if (pass->nmoved > 0)
+      unseen_ms = UNSEEN_MS;
+    else if (pass->nunreadable > 0 && pass->nunreadable >= nused_on (pass)) {
       if (!force)
         return -ENODATA;
       pass->move.lose = true;
-    } else if (pass->nmoved == 0) {
-      ret = job_sleep (pass->job, UNSEEN_MS);
+    } else {
+      ret = job_sleep (pass->job, unseen_ms);
       if (ret < 0)
         return ret;
+      unseen_ms = unseen_ms < UNSEEN_MAX_MS ? 2 * unseen_ms : UNSEEN_MAX_MS;
     }
   }
   return ret;
+}
+
+/* Take the empty device out, once the moves under way let it go. */
+static int
+let_go (struct pass *pass)
+{
+  int ret;
+
+  while ((ret = drum_remove (pass->ev->drum, pass->dev)) == -EAGAIN) {
+    ret = job_sleep (pass->job, UNSEEN_MS);
+    if (ret < 0)
+      break;
+  }
+  return ret == -EBUSY ? -ENOSPC : ret; /* a client needed the room after the last look */
 }
 
 /* Say why it stays. */
@@ -171,22 +194,23 @@ explain (const struct pass *pass, const char *path, int ret)
 {
   if (ret == -ENOSPC)
     log_error ("%s: the other devices have no more room for what is on it and for what clients "
-               "write: it is open again",
+               "write: it is as it was",
                path);
   else if (ret == -ENODATA)
     log_error ("%s: %" PRIu64
                " pages on it can't be read: it stays, closed; remove it with force to give them up",
                path, pass->nunreadable);
   else if (ret < 0 && ret != -ECANCELED)
-    log_error ("%s: its pages can't be moved: %s: it is open again", path, strerror (-ret));
+    log_error ("%s: its pages can't be moved: %s: it is as it was", path, strerror (-ret));
 }
 
 int
 evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force)
 {
   struct drum_device_info info;
+  char *path = strdup (swapdev_path (dev)); /* the device is gone in the end */
   struct pass pass;
-  int ret = pass_init (&pass, job, ev);
+  int ret = path ? pass_init (&pass, job, ev) : -ENOMEM;
 
   if (ret == 0) {
     pass.dev = dev;
@@ -197,24 +221,35 @@ evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *d
     pass.total = info.nslots - info.nfree;
     ret = empty_device (&pass, force);
     if (ret == 0)
-      ret = drum_remove (ev->drum, dev);
+      ret = let_go (&pass);
     if (ret < 0)
-      explain (&pass, swapdev_path (dev), ret);
+      explain (&pass, path, ret);
+    if (pass.nlost > 0)
+      log_warning ("%s: %" PRIu64 " pages that could not be read have been given up", path,
+                   pass.nlost);
     pass_end (&pass);
   }
+  free (path);
   if (ret < 0)
-    drum_end_closing (ev->drum, dev, ret == -ENODATA ? DEVICE_CLOSED : DEVICE_OPEN);
+    drum_end_closing (ev->drum, dev, ret == -ENODATA);
   return ret;
 }
 
+/* How much has been moved, and is the device still what it was when we began with it? */
 static int
 check_upwards (struct pass *pass)
 {
   uint64_t done = pass->done + pass->nmoved;
+  struct drum_device_info now;
 
   job_progress (pass->job, done * PAGE_BYTES,
                 (done > pass->total ? done : pass->total) * PAGE_BYTES);
-  return job_is_cancelled (pass->job) ? -ECANCELED : 0;
+  if (job_is_cancelled (pass->job))
+    return -ECANCELED;
+  return drum_device (pass->ev->drum, pass->from->swapdev, &now) && now.state == DEVICE_OPEN &&
+             now.first == pass->from->first && now.prio == pass->from->prio
+           ? 0
+           : -ESTALE;
 }
 
 /* How many slots can rise: of those used below, as many as there is room above. */
@@ -260,8 +295,14 @@ evacuate_upwards (struct job *job, const struct evacuation *ev)
     pass.move.first_slot = from->first;
     pass.move.end_slot = from->end;
     pass.move.above = from->prio;
-    ret = pass_run (&pass);
+    pass.from = from;
+    pass.nmoved = 0;
+    ret = check_upwards (&pass);
+    if (ret == 0)
+      ret = pass_run (&pass);
     pass.done += pass.nmoved;
+    if (ret == -ESTALE) /* it left, or has another rank: on to the next */
+      ret = 0;
   }
   if (ret == -ENOSPC) /* all room above is used: done */
     ret = 0;

@@ -6,7 +6,7 @@
  * EVACUATE_PIECE pages, each entirely under its range lock (pages_move). Clients see no difference but latency. Evacuation
  * ends when the device has no used slot, rescanning, because a write under way holds slots that no map shows yet. (The
  * BSDs walk their swap maps, too: FreeBSD swap_pager.c 2020, swap_pager_swapoff; but page everything in.)
- * Memory:  1 MiB a pass; nothing by page.
+ * Memory:  64 KiB a pass; nothing by page.
  * Locking: a job's thread; takes range locks and the drum's lock, one after the other.
  * Errors:  0 or -errno, and one line through log.h.
  */

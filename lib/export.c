@@ -337,17 +337,19 @@ int
 export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move)
 {
   uint64_t export_end = e->size_bytes >> PAGE_SHIFT;
-  uint64_t first = pagemap_find (e->pages.map, *page, export_end, move->first_slot, move->end_slot);
+  uint64_t search_end = export_end - *page < EXPORT_SEARCH ? export_end : *page + EXPORT_SEARCH;
+  uint64_t first = pagemap_find (e->pages.map, *page, search_end, move->first_slot, move->end_slot);
   uint64_t end = export_end - first < npages ? export_end : first + npages;
   struct rangelock_holder holder;
-  int ret;
+  int ret = 0;
 
-  *page = UINT64_MAX;
-  if (first == export_end)
-    return 0;
-  rangelock_lock (&e->ranges, &holder, first, end, true);
-  ret = pages_move (&e->pages, first, end, move);
-  rangelock_unlock (&e->ranges, &holder);
+  if (first == search_end)
+    end = search_end;
+  else {
+    rangelock_lock (&e->ranges, &holder, first, end, true);
+    ret = pages_move (&e->pages, first, end, move);
+    rangelock_unlock (&e->ranges, &holder);
+  }
   *page = ret == -ENOSPC ? first : end == export_end ? UINT64_MAX : end;
   return ret;
 }

@@ -25,7 +25,10 @@ struct export;
 struct pages_move;
 struct stats_snapshot;
 
-enum { EXPORT_PIECE = 8192 }; /* pages, 32 MiB */
+enum {
+  EXPORT_PIECE = 8192,     /* pages, 32 MiB */
+  EXPORT_SEARCH = 1 << 20, /* pages, 4 GiB: some ms */
+};
 
 struct export_config {
   const char *name;
@@ -75,7 +78,8 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
                     void *opaque);
 
 /* Move (see pages.h) those of the next npages pages that are to be moved, beginning with the first such at or behind *page; *page is
- * then the one behind them, or UINT64_MAX at the end of the export. As pages_move, but -ENOSPC leaves *page at the first one. */
+ * then the one behind them, or UINT64_MAX at the end of the export. Looks at EXPORT_SEARCH
+ * pages at most, and may find none: 0. As pages_move, but -ENOSPC leaves *page at the first one. */
 int export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move);
 
 #endif

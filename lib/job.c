@@ -181,7 +181,7 @@ thread_main (void *arg)
   struct log_capture said;
   int ret;
 
-  log_capture_begin (&said);
+  log_capture_begin (&said, false);
   ret = job->main (job, job->opaque);
   log_capture_end ();
   end (jobs, job, ret, &said);
@@ -200,7 +200,7 @@ start_locked (struct jobs *jobs, struct job *job)
 
   mutex_assert_held (&jobs->mutex);
   if (jobs->nrunning == JOBS_MAX)
-    return -EAGAIN;
+    return -EBUSY;
   job->info.id = jobs->last_id + 1;
   job->started_ns = job->paced_ns = now_ns ();
   ret = thread_start (&thread, "drum-job", thread_main, job);

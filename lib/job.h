@@ -56,7 +56,7 @@ int jobs_create (void (*ended) (void *opaque), void *opaque, struct jobs **jobs)
 /* Cancel all, wait for them, and forget them. Nobody may be in another of these functions. NULL is fine. */
 void jobs_destroy (struct jobs *jobs);
 
-/* Run main in a thread of its own. device is copied. *id counts from 1. -EAGAIN: too many run; -ENOMEM. */
+/* Run main in a thread of its own. device is copied. *id counts from 1. -EBUSY: too many run; -ENOMEM, -EAGAIN: there can be no thread. */
 int jobs_start (struct jobs *jobs, enum job_kind kind, const char *device, uint64_t rate,
                 job_main *main, void *opaque, uint64_t *id);
 

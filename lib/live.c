@@ -121,28 +121,39 @@ add_progress (void *opaque, uint64_t done_bytes, uint64_t total_bytes)
   return job_is_cancelled (job) ? -ECANCELED : 0;
 }
 
+/* Open it again, if it is there and closed; else add it. */
 static int
-add_main (struct job *job, void *opaque)
+add_or_reopen (struct adding *adding, struct job *job)
 {
-  struct adding *adding = opaque;
   struct prealloc_watch watch = { .progress = add_progress, .opaque = job };
+  struct service *service = adding->live->service;
   struct swapdev_spec spec = adding->spec;
+  struct swapdev_place place;
   int ret;
 
+  swapdev_place_init (&place, spec.path);
+  ret = drum_reopen_device (service->drum, &place);
+  if (ret == -EBUSY)
+    log_error ("%s: is a device of this drum already", spec.path);
+  else if (ret == 0)
+    log_notice ("%s: is open again", spec.path);
+  if (ret != -ENOENT)
+    return ret;
   spec.watch = &watch;
-  ret = service_add (adding->live->service, &spec);
+  ret = service_add (service, &spec);
   if (ret == 0)
-    log_notice ("%s: has been added", adding->spec.path);
-  forget_adding (adding);
+    log_notice ("%s: has been added", spec.path);
   return ret;
 }
 
 static int
-reopened_main (struct job *job, void *opaque)
+add_main (struct job *job, void *opaque)
 {
-  (void) job;
-  (void) opaque;
-  return 0;
+  struct adding *adding = opaque;
+  int ret = add_or_reopen (adding, job);
+
+  forget_adding (adding);
+  return ret;
 }
 
 /* => holds live->mutex. */
@@ -172,31 +183,41 @@ start_adding_locked (struct live *live, const struct swapdev_spec *spec, uint64_
 static int
 complain (const char *what, int ret)
 {
-  if (ret == -EAGAIN) {
+  if (ret == -EBUSY)
     log_error ("%s: %d jobs are under way already: wait until one has ended", what, JOBS_MAX);
-    return -EBUSY;
-  }
-  if (ret < 0)
+  else if (ret < 0)
     log_error ("%s: the job can't be started: %s", what, strerror (-ret));
   return ret;
+}
+
+/* Could it be added, as far as can be told now? */
+static int
+check_new (struct live *live, const char *path)
+{
+  struct swapdev_place place;
+  enum drum_device_state state;
+
+  swapdev_place_init (&place, path);
+  if (drum_state_at (live->service->drum, &place, &state) < 0 || state == DEVICE_CLOSED)
+    return 0;
+  log_error (state == DEVICE_CLOSING ? "%s: is being removed: cancel that instead"
+                                     : "%s: is a device of this drum already",
+             path);
+  return -EBUSY;
 }
 
 int
 live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job)
 {
-  int ret;
+  int ret = check_new (live, spec->path);
 
+  if (ret < 0)
+    return ret;
+  ret = -EBUSY;
   mutex_lock (&live->mutex);
-  ret = drum_reopen_device (live->service->drum, spec->path);
-  if (ret == -EBUSY)
-    log_error ("%s: is a device of this drum already", spec->path);
-  else if (ret == 0)
-    ret = complain (spec->path,
-                    jobs_start (live->jobs, JOB_ADD, spec->path, 0, reopened_main, NULL, job));
-  else if (is_adding_locked (live, spec->path)) {
+  if (is_adding_locked (live, spec->path))
     log_error ("%s: is being added already", spec->path);
-    ret = -EBUSY;
-  } else
+  else
     ret = complain (spec->path, start_adding_locked (live, spec, job));
   mutex_unlock (&live->mutex);
   return ret;
@@ -256,15 +277,17 @@ start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bo
 int
 live_remove (struct live *live, const char *path, uint64_t rate, bool force, uint64_t *job)
 {
+  struct swapdev_place place;
   struct swapdev *dev;
   int ret;
 
+  swapdev_place_init (&place, path);
   mutex_lock (&live->mutex);
-  ret = drum_close_device (live->service->drum, path, &dev);
+  ret = drum_close_device (live->service->drum, &place, &dev);
   if (ret == 0) {
     ret = complain (path, start_removing_locked (live, dev, rate, force, job));
     if (ret < 0)
-      drum_end_closing (live->service->drum, dev, DEVICE_OPEN);
+      drum_end_closing (live->service->drum, dev, false);
   }
   mutex_unlock (&live->mutex);
   return ret;
@@ -273,7 +296,10 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
 int
 live_set_priority (struct live *live, const char *path, int prio)
 {
-  return drum_set_priority (live->service->drum, path, prio);
+  struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  return drum_set_priority (live->service->drum, &place, prio);
 }
 
 static int

@@ -3,7 +3,7 @@
  * live.h - changes to a service while clients use it: devices that come, leave, or change their priority.
  *
  * What takes long is a job (job.h), whose number the functions give.
- * Locking: any thread; live changes are serialised by a mutex that is not held while anything takes long.
+ * Locking: any thread; live changes are serialised by a mutex that is not held while files are opened, allocated or closed.
  * Errors:  0 or -errno, and one line through log.h that names the device.
  */
 #ifndef DRUM_LIVE_H
@@ -28,8 +28,8 @@ struct service *live_service (struct live *live);
 struct jobs *live_jobs (struct live *live);
 uint64_t live_started_ns (const struct live *live); /* when it was created, now_ns */
 
-/* Add a device, with the same checks and options as at start. One that is there, but closed, is opened again. -EBUSY if it is
- * there, or being added. */
+/* Add a device, with the same checks and options as at start. One that is there, but closed, is opened again, as it
+ * was. -EBUSY if it is there, or being added; what is found only later is the job's error. */
 int live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job);
 
 /* Move everything off a device, rate bytes a second (0: no limit), and let it go. See evacuate_device. */

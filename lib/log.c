@@ -26,12 +26,13 @@ log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args)
   log_sink = sink;
 }
 
-static _Thread_local struct log_capture *captured;
+/* Of the plugin's own TLS, not of what glibc allocates at a thread's first look: I/O threads log, too. */
+static _Thread_local struct log_capture *captured __attribute__ ((tls_model ("initial-exec")));
 
 void
-log_capture_begin (struct log_capture *capture)
+log_capture_begin (struct log_capture *capture, bool quiet)
 {
-  *capture = (struct log_capture){ .errors = NULL };
+  *capture = (struct log_capture){ .quiet = quiet };
   captured = capture;
 }
 
@@ -76,15 +77,22 @@ capture (enum log_level level, const char *fmt, va_list args)
     append_line (level == LEVEL_ERROR ? &captured->errors : &captured->warnings, fmt, args);
 }
 
-#define LOG_TO(level)              \
-  do {                             \
-    va_list args;                  \
-    va_start (args, fmt);          \
-    capture ((level), fmt, args);  \
-    va_end (args);                 \
-    va_start (args, fmt);          \
-    log_sink ((level), fmt, args); \
-    va_end (args);                 \
+static bool
+is_quiet (enum log_level level)
+{
+  return level == LEVEL_ERROR && captured && captured->quiet;
+}
+
+#define LOG_TO(level)                \
+  do {                               \
+    va_list args;                    \
+    va_start (args, fmt);            \
+    capture ((level), fmt, args);    \
+    va_end (args);                   \
+    va_start (args, fmt);            \
+    if (!is_quiet (level))           \
+      log_sink ((level), fmt, args); \
+    va_end (args);                   \
   } while (0)
 
 void

@@ -7,6 +7,7 @@
 #define DRUM_LOG_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum log_level {
@@ -25,10 +26,12 @@ void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
  * none. */
 struct log_capture {
   char *errors, *warnings;
+  bool quiet;
 };
 
-/* From here to log_capture_end, on this thread; not nested. The strings are then the caller's to free. */
-void log_capture_begin (struct log_capture *capture);
+/* From here to log_capture_end, on this thread; not nested. quiet: errors are nobody else's business, and do not go to the sink. The
+ * strings are then the caller's to free. */
+void log_capture_begin (struct log_capture *capture, bool quiet);
 void log_capture_end (void);
 void log_capture_free (struct log_capture *capture);
 

@@ -345,26 +345,49 @@ chunk_switch (struct pages *p, const struct chunk *c)
   count_used (p, growth);
 }
 
+/* => holds the chunk exclusive. Decide what is to become of pages that are to be as buf says. Returns how many are zeroes. */
+static unsigned
+prepare_write (const struct pages *p, struct chunk *c, const void *buf)
+{
+  unsigned nzero = 0;
+
+  c->nnew = c->nmove = 0;
+  for (unsigned i = 0; i < c->n; i++) {
+    uint64_t page = c->page + i;
+    const char *data = data_of (buf, i);
+
+    if (page_is_zero (data)) {
+      chunk_set (c, i, SLOT_NONE);
+      nzero++;
+    } else
+      chunk_place (c, i, p->drum, pagemap_get (p->map, page), sum_of (p, page, data));
+  }
+  return nzero;
+}
+
+/* => holds the page. It was taken for a new one because its device was closed; is it a move by now? */
+static bool
+became_move (const struct pages *p, const struct chunk *c)
+{
+  struct pagemap_entry from = pagemap_get (p->map, c->page);
+
+  return c->n == 1 && c->nnew == 1 && has_slot (from) && drum_slot_returns (p->drum, from.slot);
+}
+
 /* => holds [page, page + n) exclusive; n is at most DRUM_BATCH.
  * -ENOSPC, and nothing changed, if the drum has no room for all n now: try fewer. */
 static int
 write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
 {
   struct chunk c;
-  unsigned nzero = 0;
+  unsigned nzero;
   int ret;
 
   chunk_init (&c, page, n);
-  for (unsigned i = 0; i < n; i++) {
-    const char *data = data_of (buf, i);
-
-    if (page_is_zero (data)) {
-      chunk_set (&c, i, SLOT_NONE);
-      nzero++;
-    } else
-      chunk_place (&c, i, p->drum, pagemap_get (p->map, page + i), sum_of (p, page + i, data));
-  }
-  ret = chunk_write (p, &c, PRIO_ANY, buf);
+  do {
+    nzero = prepare_write (p, &c, buf);
+    ret = chunk_write (p, &c, PRIO_ANY, buf);
+  } while (ret == -ENOSPC && became_move (p, &c));
   if (ret < 0)
     return ret;
   chunk_switch (p, &c);

@@ -53,7 +53,7 @@ struct pages_move {
   uint32_t first_slot, end_slot; /* those that have a slot in [first_slot, end_slot) */
   int above; /* to devices of higher priority than this; PRIO_ANY: wherever a new page would go */
   bool lose; /* mark those that can't be read as lost */
-  void *buf; /* for DRUM_BATCH pages */
+  void *buf; /* for end - first pages, or DRUM_BATCH */
   /* Is called for each that can't be read, once the others have moved. */
   void (*unreadable) (void *opaque, uint64_t page);
   void *opaque;

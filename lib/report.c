@@ -21,10 +21,25 @@
 
 typedef struct json_object json;
 
+/* Without memory there is no object to add to, or no value: it is left out. json-c aborts on the former. */
+static void
+put (json *to, const char *key, json *value)
+{
+  if (!to || json_object_object_add (to, key, value) < 0)
+    json_object_put (value);
+}
+
+static void
+append (json *array, json *value)
+{
+  if (!array || json_object_array_add (array, value) < 0)
+    json_object_put (value);
+}
+
 static void
 add_uint (json *to, const char *key, uint64_t n)
 {
-  json_object_object_add (to, key, json_object_new_uint64 (n));
+  put (to, key, json_object_new_uint64 (n));
 }
 
 static void
@@ -36,7 +51,7 @@ add_slots (json *to, const char *key, uint64_t nslots)
 static void
 add_text (json *to, const char *key, const char *text)
 {
-  json_object_object_add (to, key, json_object_new_string (text));
+  put (to, key, json_object_new_string (text));
 }
 
 /* To the nanosecond, without the digits that a double has beyond. */
@@ -52,34 +67,43 @@ new_seconds (double seconds)
 static void
 add_seconds (json *to, const char *key, uint64_t ns)
 {
-  json_object_object_add (to, key, new_seconds ((double) ns / 1e9));
+  put (to, key, new_seconds ((double) ns / 1e9));
 }
 
 /* A new object or array, below to. */
 static json *
 add_object (json *to, const char *key)
 {
-  json *object = json_object_new_object ();
+  json *object = to ? json_object_new_object () : NULL;
 
-  json_object_object_add (to, key, object);
+  if (object && json_object_object_add (to, key, object) < 0) {
+    json_object_put (object);
+    return NULL;
+  }
   return object;
 }
 
 static json *
 add_array (json *to, const char *key)
 {
-  json *array = json_object_new_array ();
+  json *array = to ? json_object_new_array () : NULL;
 
-  json_object_object_add (to, key, array);
+  if (array && json_object_object_add (to, key, array) < 0) {
+    json_object_put (array);
+    return NULL;
+  }
   return array;
 }
 
 static json *
 append_object (json *array)
 {
-  json *object = json_object_new_object ();
+  json *object = array ? json_object_new_object () : NULL;
 
-  json_object_array_add (array, object);
+  if (object && json_object_array_add (array, object) < 0) {
+    json_object_put (object);
+    return NULL;
+  }
   return object;
 }
 
@@ -95,7 +119,7 @@ add_counters (json *to, const char *key, const struct stats_snapshot *s)
   add_seconds (counters, "seconds", s->total_ns);
   histogram = add_array (counters, "histogram");
   for (unsigned k = 0; k < STATS_BUCKETS; k++)
-    json_object_array_add (histogram, json_object_new_uint64 (s->bucket[k]));
+    append (histogram, json_object_new_uint64 (s->bucket[k]));
 }
 
 static void
@@ -124,7 +148,7 @@ report_device (const struct drum_device_info *dev, json *to)
   add_text (to, "name", swapdev_path (dev->swapdev));
   add_text (to, "type", swapdev_is_block (dev->swapdev) ? "block" : "file");
   add_text (to, "uuid", uuid);
-  json_object_object_add (to, "prio", json_object_new_int (dev->prio));
+  put (to, "prio", json_object_new_int (dev->prio));
   add_text (to, "state", state_name (dev->state));
   add_slots (to, "size", swapdev_nslots (dev->swapdev));
   add_slots (to, "used", dev->nslots - dev->nfree);
@@ -143,7 +167,7 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
   add_text (to, "name", spec->path);
   add_text (to, "type", "file");
   add_text (to, "uuid", "");
-  json_object_object_add (to, "prio", json_object_new_int (spec->prio));
+  put (to, "prio", json_object_new_int (spec->prio));
   add_text (to, "state", "adding");
   add_slots (to, "size", 0);
   add_slots (to, "used", 0);
@@ -187,7 +211,7 @@ report_classes (const struct drum_device_info *dev, unsigned n, json *to)
     if (nopen == 0)
       continue;
     class = append_object (to);
-    json_object_object_add (class, "prio", json_object_new_int (dev[i].prio));
+    put (class, "prio", json_object_new_int (dev[i].prio));
     add_uint (class, "devices", nopen);
     add_slots (class, "size", nslots);
     add_slots (class, "used", nslots - nfree);
@@ -200,22 +224,34 @@ struct fragmentation {
   uint32_t largest;
 };
 
+static void
+count_free_run (struct fragmentation *f, struct slot_run run)
+{
+  if (run.n == 0)
+    return;
+  f->nruns[31 - __builtin_clz (run.n)]++;
+  f->largest = run.n > f->largest ? run.n : f->largest;
+}
+
 /* => holds the devices. Walks all free runs, in pieces, so that nobody waits long for the drum's lock. A run that changes between
  * two pieces may be counted in part. */
 static void
 count_free_runs (struct drum *d, struct swapdev *dev, struct fragmentation *f)
 {
-  struct slot_run run[DRUM_BATCH];
-  uint32_t from = 0;
-  unsigned n;
+  struct slot_run run[DRUM_BATCH], last = { .n = 0 };
 
-  while ((n = drum_free_runs (d, dev, from, run, DRUM_BATCH)) > 0) {
-    for (unsigned i = 0; i < n; i++) {
-      f->nruns[31 - __builtin_clz (run[i].n)]++;
-      f->largest = run[i].n > f->largest ? run[i].n : f->largest;
-    }
-    from = run[n - 1].first + run[n - 1].n;
+  for (uint32_t from = 0; from < swapdev_nslots (dev);) {
+    unsigned n = drum_free_runs (d, dev, &from, run);
+
+    for (unsigned i = 0; i < n; i++)
+      if (last.n > 0 && last.first + last.n == run[i].first)
+        last.n += run[i].n; /* it was cut between two pieces */
+      else {
+        count_free_run (f, last);
+        last = run[i];
+      }
   }
+  count_free_run (f, last);
 }
 
 /* => holds the devices. */
@@ -231,7 +267,7 @@ report_fragmentation (struct drum *d, const struct drum_device_info *dev, unsign
   add_slots (to, "largest", f.largest);
   runs = add_array (to, "runs");
   for (unsigned k = 0; k < 32; k++)
-    json_object_array_add (runs, json_object_new_uint64 (f.nruns[k]));
+    append (runs, json_object_new_uint64 (f.nruns[k]));
 }
 
 /* => holds the devices. */
@@ -260,106 +296,6 @@ report_server (struct live *live, json *to)
   add_seconds (to, "uptime", now_ns () - live_started_ns (live));
 }
 
-static void
-append_job (void *opaque, const struct job_info *info)
-{
-  report_job (info, append_object (opaque));
-}
-
-void
-report_status (struct live *live, bool fragmentation, json *to)
-{
-  struct service *service = live_service (live);
-  struct drum_device_info dev[DRUM_MAX_DEVICES];
-  json *drum, *buckets, *devices;
-  unsigned n;
-
-  report_server (live, add_object (to, "server"));
-  drum = add_object (to, "drum");
-  buckets = add_array (to, "buckets");
-  for (unsigned k = 0; k + 1 < STATS_BUCKETS; k++)
-    json_object_array_add (buckets, new_seconds (stats_bucket_seconds (k)));
-  devices = add_array (to, "devices");
-
-  drum_hold_devices (service->drum);
-  n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
-  report_drum (service->drum, dev, n, drum);
-  if (fragmentation)
-    report_fragmentation (service->drum, dev, n, add_object (drum, "fragmentation"));
-  for (unsigned i = 0; i < n; i++)
-    report_device (&dev[i], append_object (devices));
-  drum_release_devices (service->drum);
-
-  live_adding (live, report_adding, devices);
-  report_export (service->export, append_object (add_array (to, "exports")));
-  jobs_list (live_jobs (live), append_job, add_array (to, "jobs"));
-}
-
-/* => holds the devices. How many slots of each cell are free? */
-static void
-count_free_in_cells (struct drum *d, struct swapdev *dev, uint32_t cell, uint32_t *nfree)
-{
-  struct slot_run run[DRUM_BATCH];
-  uint32_t from = 0;
-  unsigned n;
-
-  while ((n = drum_free_runs (d, dev, from, run, DRUM_BATCH)) > 0) {
-    for (unsigned i = 0; i < n; i++) {
-      uint32_t end = run[i].first + run[i].n;
-
-      for (uint32_t at = run[i].first; at < end;) {
-        uint32_t stop = end - at < cell - at % cell ? end : at + (cell - at % cell);
-
-        nfree[at / cell] += stop - at;
-        at = stop;
-      }
-    }
-    from = run[n - 1].first + run[n - 1].n;
-  }
-}
-
-/* => holds the devices. */
-static void
-map_device (struct drum *d, const struct drum_device_info *dev, unsigned ncells, json *to)
-{
-  uint32_t nslots = swapdev_nslots (dev->swapdev), cell = (nslots - 1) / ncells + 1;
-  uint32_t nfree[REPORT_MAX_CELLS] = { 0 }, nbad[REPORT_MAX_CELLS] = { 0 };
-  json *used, *bad;
-
-  count_free_in_cells (d, dev->swapdev, cell, nfree);
-  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
-    nbad[swapdev_bad_slot (dev->swapdev, i) / cell]++;
-
-  add_text (to, "name", swapdev_path (dev->swapdev));
-  json_object_object_add (to, "prio", json_object_new_int (dev->prio));
-  add_text (to, "state", state_name (dev->state));
-  add_uint (to, "slots", nslots);
-  add_uint (to, "cell", cell);
-  used = add_array (to, "used");
-  bad = add_array (to, "bad");
-  for (uint32_t i = 0; i <= (nslots - 1) / cell; i++) {
-    uint32_t size = nslots - i * cell < cell ? nslots - i * cell : cell;
-
-    json_object_array_add (used, json_object_new_uint64 (size - nfree[i] - nbad[i]));
-    json_object_array_add (bad, json_object_new_uint64 (nbad[i]));
-  }
-}
-
-void
-report_map (struct live *live, unsigned ncells, json *to)
-{
-  struct drum *d = live_service (live)->drum;
-  struct drum_device_info dev[DRUM_MAX_DEVICES];
-  json *devices = add_array (to, "devices");
-  unsigned n;
-
-  drum_hold_devices (d);
-  n = drum_devices (d, dev, DRUM_MAX_DEVICES);
-  for (unsigned i = 0; i < n; i++)
-    map_device (d, &dev[i], ncells, append_object (devices));
-  drum_release_devices (d);
-}
-
 void
 report_lines (const char *text, const char *key, json *to)
 {
@@ -367,12 +303,12 @@ report_lines (const char *text, const char *key, json *to)
 
   for (size_t len; *text; text += len + (text[len] == '\n')) {
     len = strcspn (text, "\n");
-    json_object_array_add (lines, json_object_new_string_len (text, (int) len));
+    append (lines, json_object_new_string_len (text, (int) len));
   }
 }
 
-void
-report_job (const struct job_info *info, json *to)
+static void
+describe_job (const struct job_info *info, json *to)
 {
   static const char *const kind[] = { "add", "remove", "rebalance" };
   static const char *const state[] = { "running", "done", "failed", "cancelled" };
@@ -401,4 +337,140 @@ report_job (const struct job_info *info, json *to)
     add_text (to, "error", info->error);
   if (info->warnings)
     report_lines (info->warnings, "warnings", to);
+}
+
+void
+report_job (const struct job_info *info, const char *key, json *to)
+{
+  describe_job (info, add_object (to, key));
+}
+
+static void
+append_job (void *opaque, const struct job_info *info)
+{
+  describe_job (info, append_object (opaque));
+}
+
+static const char *
+name_of (json *device)
+{
+  const char *name = json_object_get_string (json_object_object_get (device, "name"));
+
+  return name ? name : "";
+}
+
+static bool
+has_device (json *devices, const char *name)
+{
+  for (size_t i = 0; i < json_object_array_length (devices); i++)
+    if (strcmp (name_of (json_object_array_get_idx (devices, i)), name) == 0)
+      return true;
+  return false;
+}
+
+/* Those of adding that have not come meanwhile. Uses up adding. */
+static void
+append_adding (json *devices, json *adding)
+{
+  for (size_t i = 0; devices && adding && i < json_object_array_length (adding); i++) {
+    json *dev = json_object_array_get_idx (adding, i);
+
+    if (!has_device (devices, name_of (dev)))
+      append (devices, json_object_get (dev));
+  }
+  json_object_put (adding);
+}
+
+void
+report_status (struct live *live, bool fragmentation, json *to)
+{
+  struct service *service = live_service (live);
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  json *drum, *buckets, *devices, *adding = json_object_new_array ();
+  unsigned n;
+
+  report_server (live, add_object (to, "server"));
+  drum = add_object (to, "drum");
+  buckets = add_array (to, "buckets");
+  for (unsigned k = 0; k + 1 < STATS_BUCKETS; k++)
+    append (buckets, new_seconds (stats_bucket_seconds (k)));
+  devices = add_array (to, "devices");
+
+  live_adding (live, report_adding, adding); /* first, so that none is missed that comes now */
+  drum_hold_devices (service->drum);
+  n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
+  report_drum (service->drum, dev, n, drum);
+  if (fragmentation)
+    report_fragmentation (service->drum, dev, n, add_object (drum, "fragmentation"));
+  for (unsigned i = 0; i < n; i++)
+    report_device (&dev[i], append_object (devices));
+  drum_release_devices (service->drum);
+
+  append_adding (devices, adding);
+  report_export (service->export, append_object (add_array (to, "exports")));
+  jobs_list (live_jobs (live), append_job, add_array (to, "jobs"));
+}
+
+/* => holds the devices. How many slots of each cell are free? */
+static void
+count_free_in_cells (struct drum *d, struct swapdev *dev, uint32_t cell, uint32_t *nfree)
+{
+  struct slot_run run[DRUM_BATCH];
+
+  for (uint32_t from = 0; from < swapdev_nslots (dev);) {
+    unsigned n = drum_free_runs (d, dev, &from, run);
+
+    for (unsigned i = 0; i < n; i++) {
+      uint32_t end = run[i].first + run[i].n;
+
+      for (uint32_t at = run[i].first; at < end;) {
+        uint32_t stop = end - at < cell - at % cell ? end : at + (cell - at % cell);
+
+        nfree[at / cell] += stop - at;
+        at = stop;
+      }
+    }
+  }
+}
+
+/* => holds the devices. */
+static void
+map_device (struct drum *d, const struct drum_device_info *dev, unsigned ncells, json *to)
+{
+  uint32_t nslots = swapdev_nslots (dev->swapdev), cell = (nslots - 1) / ncells + 1;
+  uint32_t nfree[REPORT_MAX_CELLS] = { 0 }, nbad[REPORT_MAX_CELLS] = { 0 };
+  json *used, *bad;
+
+  count_free_in_cells (d, dev->swapdev, cell, nfree);
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    nbad[swapdev_bad_slot (dev->swapdev, i) / cell]++;
+
+  add_text (to, "name", swapdev_path (dev->swapdev));
+  put (to, "prio", json_object_new_int (dev->prio));
+  add_text (to, "state", state_name (dev->state));
+  add_uint (to, "slots", nslots);
+  add_uint (to, "cell", cell);
+  used = add_array (to, "used");
+  bad = add_array (to, "bad");
+  for (uint32_t i = 0; i <= (nslots - 1) / cell; i++) {
+    uint32_t size = nslots - i * cell < cell ? nslots - i * cell : cell;
+
+    append (used, json_object_new_uint64 (size - nfree[i] - nbad[i]));
+    append (bad, json_object_new_uint64 (nbad[i]));
+  }
+}
+
+void
+report_map (struct live *live, unsigned ncells, json *to)
+{
+  struct drum *d = live_service (live)->drum;
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  json *devices = add_array (to, "devices");
+  unsigned n;
+
+  drum_hold_devices (d);
+  n = drum_devices (d, dev, DRUM_MAX_DEVICES);
+  for (unsigned i = 0; i < n; i++)
+    map_device (d, &dev[i], ncells, append_object (devices));
+  drum_release_devices (d);
 }

@@ -19,7 +19,7 @@ enum { REPORT_MAX_CELLS = 1024, REPORT_CELLS = 64 };
 /* Each adds its members to an object. */
 void report_status (struct live *live, bool fragmentation, struct json_object *to);
 void report_map (struct live *live, unsigned ncells, struct json_object *to);
-void report_job (const struct job_info *info, struct json_object *to);
+void report_job (const struct job_info *info, const char *key, struct json_object *to);
 
 /* An array of the lines in text, under key. */
 void report_lines (const char *text, const char *key, struct json_object *to);

@@ -61,12 +61,12 @@ room_check (struct room *r)
 }
 
 struct room_notice
-room_refused (struct room *r)
+room_refused (struct room *r, bool closed)
 {
   if (r->full)
     return (struct room_notice){ ROOM_NOTHING, 0 };
   r->full = true;
-  return (struct room_notice){ ROOM_FULL, 0 };
+  return (struct room_notice){ closed ? ROOM_FULL_CLOSED : ROOM_FULL, 0 };
 }
 
 void
@@ -81,6 +81,10 @@ room_say (struct room_notice notice)
   case ROOM_FULL:
     log_warning ("the drum is full: writes of new pages fail (ENOSPC) until some are freed or a "
                  "device is added");
+    break;
+  case ROOM_FULL_CLOSED:
+    log_warning ("the drum is full, but for devices that are closed: writes fail (ENOSPC) until "
+                 "slots are freed, or a device is added or opened again (drumctl add)");
     break;
   case ROOM_AGAIN:
     log_notice ("the drum has room again: %" PRIu64 " slots", notice.left);

@@ -29,7 +29,7 @@ struct room {
 
 /* What to say once the lock is let go. */
 struct room_notice {
-  enum { ROOM_NOTHING, ROOM_ALMOST_FULL, ROOM_FULL, ROOM_AGAIN } what;
+  enum { ROOM_NOTHING, ROOM_ALMOST_FULL, ROOM_FULL, ROOM_FULL_CLOSED, ROOM_AGAIN } what;
   uint64_t left;
 };
 
@@ -46,8 +46,8 @@ uint64_t room_left (const struct room *r);
 
 /* FreeBSD's swp_sizecheck, after each change: say once that room runs out, and once that there is some again. */
 struct room_notice room_check (struct room *r);
-/* Somebody was refused. */
-struct room_notice room_refused (struct room *r);
+/* Somebody was refused; closed: while there are devices that are closed. */
+struct room_notice room_refused (struct room *r, bool closed);
 void room_say (struct room_notice notice);
 
 #endif

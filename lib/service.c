@@ -90,6 +90,20 @@ choose_identity (const struct opening *opening, struct swapdev_identity *identit
   identity->generation++;
 }
 
+static void
+say_no_place (const struct swapdev *dev, int ret)
+{
+  if (ret == -EMFILE)
+    log_error ("%s: the drum has %d devices already, and can have no more: remove one",
+               swapdev_path (dev), DRUM_MAX_DEVICES);
+  else if (ret == -EFBIG)
+    log_error ("%s: there is no gap for its %u slots in the drum, which has at most %u (16T): "
+               "remove a device, or add a smaller one",
+               swapdev_path (dev), swapdev_nslots (dev), SLOT_MAX);
+  else
+    log_error ("%s: can't be added: %s", swapdev_path (dev), strerror (-ret));
+}
+
 /* Allocate and label all devices, and hand them over to the drum. */
 static int
 prepare_devices (struct opening *opening, const struct service *service)
@@ -106,7 +120,7 @@ prepare_devices (struct opening *opening, const struct service *service)
   for (unsigned i = 0; i < opening->n; i++) {
     ret = drum_add (service->drum, opening->swapdev[i]);
     if (ret < 0) {
-      log_error ("%s: can't be added: %s", swapdev_path (opening->swapdev[i]), strerror (-ret));
+      say_no_place (opening->swapdev[i], ret);
       opening->n -= i; /* the first i are the drum's to undo */
       memmove (opening->swapdev, opening->swapdev + i, opening->n * sizeof opening->swapdev[0]);
       return ret;
@@ -186,6 +200,11 @@ service_add (struct service *service, const struct swapdev_spec *spec)
   struct opening opening = { .n = 0 };
   int ret = open_devices (spec, 1, &opening);
 
+  if (ret == 0) {
+    ret = drum_check_place (service->drum, swapdev_nslots (opening.swapdev[0]));
+    if (ret < 0)
+      say_no_place (opening.swapdev[0], ret);
+  }
   if (ret == 0)
     ret = prepare_devices (&opening, service);
   if (ret < 0)

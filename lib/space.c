@@ -34,22 +34,41 @@ copy_range (struct space_range *to, const struct space_range *from)
   set (to->owner, get (from->owner));
 }
 
+/* Find the first gap: where it starts, and the range that it is before. */
+static int
+find_gap (const struct space *s, uint32_t nslots, uint64_t *start, unsigned *at)
+{
+  unsigned n = get (s->n);
+
+  if (n == SPACE_MAX)
+    return -EMFILE;
+  *start = 1; /* slot 0 does not exist */
+  for (*at = 0; *at < n; ++*at) {
+    if (*start + nslots < get (s->range[*at].first)) /* and a guard before the next */
+      break;
+    *start = (uint64_t) get (s->range[*at].end) + 1;
+  }
+  return *start + nslots > (uint64_t) SLOT_MAX + 1 ? -EFBIG : 0;
+}
+
+int
+space_check (const struct space *s, uint32_t nslots)
+{
+  uint64_t start;
+  unsigned at;
+
+  return find_gap (s, nslots, &start, &at);
+}
+
 int
 space_insert (struct space *s, uint32_t nslots, void *owner, uint32_t *first)
 {
   unsigned n = get (s->n), at;
-  uint64_t start = 1; /* slot 0 does not exist */
+  uint64_t start;
+  int ret = find_gap (s, nslots, &start, &at);
 
-  if (n == SPACE_MAX)
-    return -EMFILE;
-  for (at = 0; at < n; at++) {
-    if (start + nslots < get (s->range[at].first)) /* and a guard before the next */
-      break;
-    start = (uint64_t) get (s->range[at].end) + 1;
-  }
-  if (start + nslots > (uint64_t) SLOT_MAX + 1)
-    return -EFBIG;
-
+  if (ret < 0)
+    return ret;
   begin_change (s);
   for (unsigned i = n; i > at; i--)
     copy_range (&s->range[i], &s->range[i - 1]);

@@ -30,6 +30,9 @@ struct space {
 /* Give owner the first gap of nslots slots, at *first. -EFBIG if there is none, -EMFILE if there are too many ranges. */
 int space_insert (struct space *s, uint32_t nslots, void *owner, uint32_t *first);
 
+/* Could it be given one now? 0, or what space_insert would say. */
+int space_check (const struct space *s, uint32_t nslots);
+
 /* Take the range that begins at first away; its slots can be given again. -ENOENT if there is none. */
 int space_remove (struct space *s, uint32_t first);
 

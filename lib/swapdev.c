@@ -36,7 +36,7 @@ struct swapdev {
   int prio;
   int fd;
   bool is_block;
-  dev_t filesystem; /* 0 for a block device */
+  struct stat st;   /* when it was opened */
   bool created;     /* by us, at this start */
   bool is_labelled; /* was ours before this start */
   bool overwritten; /* label and bad slots are not as found: see saved */
@@ -220,7 +220,7 @@ open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
     log_error ("%s: %s", dev->path, strerror (-ret));
     return ret;
   }
-  dev->filesystem = dev->is_block ? 0 : st.st_dev;
+  dev->st = st;
   if ((ret = claim_lock (dev->fd, dev->path, &st)) < 0 ||
       (ret = find_size (dev, &st, spec->create_bytes)) < 0 || (ret = find_identity (dev)) < 0)
     return ret;
@@ -283,7 +283,7 @@ make_blist (struct swapdev *dev)
 dev_t
 swapdev_filesystem (const struct swapdev *dev)
 {
-  return dev->filesystem;
+  return dev->is_block ? 0 : dev->st.st_dev;
 }
 
 int
@@ -349,18 +349,24 @@ swapdev_path (const struct swapdev *dev)
   return dev->path;
 }
 
-bool
-swapdev_is_at (const struct swapdev *dev, const char *path)
+void
+swapdev_place_init (struct swapdev_place *place, const char *path)
 {
-  struct stat own, st;
+  *place = (struct swapdev_place){ .path = path };
+  if (stat (path, &place->st) == -1)
+    place->st.st_nlink = 0;
+}
 
-  if (strcmp (path, dev->path) == 0)
+bool
+swapdev_is_at (const struct swapdev *dev, const struct swapdev_place *place)
+{
+  if (strcmp (place->path, dev->path) == 0)
     return true;
-  if (stat (path, &st) == -1 || fstat (dev->fd, &own) == -1)
+  if (place->st.st_nlink == 0)
     return false;
   if (dev->is_block)
-    return S_ISBLK (st.st_mode) && st.st_rdev == own.st_rdev;
-  return st.st_dev == own.st_dev && st.st_ino == own.st_ino;
+    return S_ISBLK (place->st.st_mode) && place->st.st_rdev == dev->st.st_rdev;
+  return place->st.st_dev == dev->st.st_dev && place->st.st_ino == dev->st.st_ino;
 }
 
 int

@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <uuid/uuid.h>
@@ -74,8 +75,17 @@ void swapdev_undo (struct swapdev *dev);
 
 const char *swapdev_path (const struct swapdev *dev);
 
-/* Is path its own, or another name of the same file or block device? */
-bool swapdev_is_at (const struct swapdev *dev, const char *path);
+/* A path, and what is there now. */
+struct swapdev_place {
+  const char *path;
+  struct stat st; /* st_nlink is 0 if there is nothing */
+};
+
+/* Look what is there; may sleep. */
+void swapdev_place_init (struct swapdev_place *place, const char *path);
+
+/* Is that its own path, or another name of the same file or block device? */
+bool swapdev_is_at (const struct swapdev *dev, const struct swapdev_place *place);
 
 int swapdev_prio (const struct swapdev *dev);
 bool swapdev_is_block (const struct swapdev *dev);

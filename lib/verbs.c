@@ -15,7 +15,7 @@
 #include "log.h"
 #include "report.h"
 #include "swapdev.h"
-#include "units.h"
+#include "utf8.h"
 
 typedef struct json_object json;
 
@@ -28,6 +28,13 @@ struct call {
   json *reply;
   unsigned waited_ms, *wait_ms;
 };
+
+/* How much of a name that is wrong is shown. */
+static int
+cut (const char *name)
+{
+  return (int) utf8_prefix (name, 64);
+}
 
 /* An argument that must be a whole number in [min, max]; *value stays as it is if it is not given. */
 static int
@@ -96,7 +103,7 @@ get_device (const struct call *call, const char **path)
   }
   *path = json_object_get_string (arg);
   if ((*path)[0] != '/' || strlen (*path) >= PATH_MAX) {
-    log_error ("%.64s: is not an absolute path of less than %d bytes", *path, PATH_MAX);
+    log_error ("%.*s: is not an absolute path of less than %d bytes", cut (*path), *path, PATH_MAX);
     return -EINVAL;
   }
   return 0;
@@ -239,7 +246,6 @@ verb_wait (const struct call *call)
   unsigned limit_ms = WAIT_SECONDS * 1000;
   struct job_info info;
   uint64_t job;
-  json *to;
   int ret;
 
   if ((ret = get_job (call, &job)) < 0 ||
@@ -252,9 +258,7 @@ verb_wait (const struct call *call)
     *call->wait_ms = limit_ms - call->waited_ms;
     ret = -EAGAIN;
   } else {
-    to = json_object_new_object ();
-    report_job (&info, to);
-    json_object_object_add (call->reply, "job", to);
+    report_job (&info, "job", call->reply);
   }
   job_info_free (&info);
   return ret;
@@ -290,7 +294,7 @@ find_verb (json *request)
   for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     if (strcmp (name, verbs[i].name) == 0)
       return &verbs[i];
-  log_error ("%.64s: there is no such verb", name);
+  log_error ("%.*s: there is no such verb", cut (name), name);
   return NULL;
 }
 
@@ -314,7 +318,8 @@ run (const struct call *call)
     return -EINVAL;
   for (struct lh_entry *arg = json_object_get_object (call->args)->head; arg; arg = arg->next)
     if (!knows_arg (verb, lh_entry_k (arg))) {
-      log_error ("%.64s: %s has no such argument", (const char *) lh_entry_k (arg), verb->name);
+      log_error ("%.*s: %s has no such argument", cut (lh_entry_k (arg)),
+                 (const char *) lh_entry_k (arg), verb->name);
       return -EINVAL;
     }
   return verb->run (call);
@@ -327,7 +332,7 @@ verbs_handle (void *opaque, json *request, unsigned waited_ms, json *reply, unsi
   struct log_capture said;
   int ret;
 
-  log_capture_begin (&said);
+  log_capture_begin (&said, true);
   ret = run (&call);
   log_capture_end ();
   if (ret < 0 && ret != -EAGAIN)

@@ -7,7 +7,7 @@
 
 struct json_object;
 
-/* A control_handler; opaque is a struct live. Never blocks for long; "wait" is answered later. */
+/* A control_handler; opaque is a struct live. Blocks for no longer than a stat(2) of a path; "wait" is answered later. */
 int verbs_handle (void *opaque, struct json_object *request, unsigned waited_ms,
                   struct json_object *reply, unsigned *wait_ms);
 

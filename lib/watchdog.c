@@ -5,12 +5,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "stats.h"
+#include "thread.h"
 
 struct watchdog {
   uint64_t interval_ns;
@@ -57,20 +57,6 @@ watchdog_main (void *arg)
   return NULL;
 }
 
-/* Signals are for the program's own threads. */
-static int
-start_thread (struct watchdog *w)
-{
-  sigset_t all, old;
-  int err;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&w->thread, NULL, watchdog_main, w);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  return -err;
-}
-
 static void
 destroy (struct watchdog *w)
 {
@@ -97,7 +83,7 @@ watchdog_start (unsigned interval_ms, void (*scan) (void *opaque, uint64_t now_n
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
   pthread_cond_init (&w->stopped, &attr);
   pthread_condattr_destroy (&attr);
-  ret = start_thread (w);
+  ret = thread_start (&w->thread, "drum-watchdog", watchdog_main, w);
   if (ret < 0) {
     destroy (w);
     return ret;

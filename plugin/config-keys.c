@@ -17,6 +17,7 @@
 #include "lib/service.h"
 #include "lib/swapdev.h"
 #include "lib/units.h"
+#include "lib/utf8.h"
 
 static struct swapdev_spec *devices;
 static bool force;
@@ -126,8 +127,16 @@ config_complete (void)
     log_error ("device=: no device is given: name at least one file or block device");
     return -EINVAL;
   }
-  for (unsigned i = 0; i < config.ndevices; i++)
+  for (unsigned i = 0; i < config.ndevices; i++) {
     devices[i].force = force;
+    if (control && !utf8_is_valid (devices[i].path)) {
+      log_error (
+        "%s: its name is not UTF-8, so that drumctl can't name it: rename it, or leave out "
+        "control=",
+        devices[i].path);
+      return -EINVAL;
+    }
+  }
   config.devices = devices;
   return 0;
 }

@@ -84,8 +84,8 @@ drum_get_ready (void)
 static int
 drum_after_fork (void)
 {
-  serving = true;
-  return remote_start (&service) < 0 ? -1 : 0;
+  serving = remote_start (&service) == 0; /* or else the destructor undoes it all */
+  return serving ? 0 : -1;
 }
 
 /* All clients have gone. */

@@ -109,7 +109,7 @@ count_lines (const uint8_t *data, size_t size)
   return n;
 }
 
-/* Every line gets its reply, and nothing else does; time passes only for who waits. */
+/* Every line gets its reply, and nothing else does, until the client hangs up; time passes only for who waits. */
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
@@ -117,10 +117,13 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   uint64_t now = 1000000000;
   struct dialog *d = dialog_create (verbs_handle, handler_live (), now);
   size_t at = 0, nreplies = 0, n;
-  bool last = false;
+  bool last = false, gone = false;
   char *room;
 
-  while (dialog_state (d) != DIALOG_OVER)
+  while (dialog_state (d) != DIALOG_OVER) {
+    gone = rng_below (&rng, 256) == 0;
+    if (gone)
+      dialog_end (d);
     switch (dialog_state (d)) {
     case DIALOG_RECEIVING:
       n = dialog_room (d, &room);
@@ -143,7 +146,8 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     default:
       dialog_turn (d, false, now);
     }
-  check (nreplies == count_lines (data, at) || last);
+  }
+  check (nreplies == count_lines (data, at) || last || gone);
   dialog_free (d);
   return 0;
 }

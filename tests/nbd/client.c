@@ -117,7 +117,7 @@ worker_thread (void *arg)
 }
 
 void
-workers_run (const struct server *srv, struct worker *workers, unsigned n)
+workers_start (const struct server *srv, struct worker *workers, unsigned n)
 {
   for (unsigned i = 0; i < n; i++) {
     workers[i].index = i;
@@ -127,6 +127,11 @@ workers_run (const struct server *srv, struct worker *workers, unsigned n)
   }
   for (unsigned i = 0; i < n; i++)
     cr_assert_eq (pthread_create (&workers[i].thread, NULL, worker_thread, &workers[i]), 0);
+}
+
+void
+workers_join (struct worker *workers, unsigned n)
+{
   for (unsigned i = 0; i < n; i++)
     pthread_join (workers[i].thread, NULL);
   for (unsigned i = 0; i < n; i++)
@@ -134,4 +139,11 @@ workers_run (const struct server *srv, struct worker *workers, unsigned n)
                   workers[i].failure, random_seed ());
   for (unsigned i = 0; i < n; i++)
     client_close (workers[i].nbd);
+}
+
+void
+workers_run (const struct server *srv, struct worker *workers, unsigned n)
+{
+  workers_start (srv, workers, n);
+  workers_join (workers, n);
 }

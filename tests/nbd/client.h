@@ -3,7 +3,7 @@
  * client.h - libnbd clients: connections, and threads that use one each.
  *
  * An assertion of Criterion's ends a test from its main thread only, so a worker notes what went wrong and returns;
- * workers_run fails the test with it. The client_* functions assert, and are for the main thread.
+ * workers_join fails the test with it. The client_* functions assert, and are for the main thread.
  */
 #ifndef DRUM_TESTS_CLIENT_H
 #define DRUM_TESTS_CLIENT_H
@@ -55,6 +55,8 @@ worker_failed (const struct worker *w)
 }
 
 /* Give each worker a connection and a thread, set main and context before; wait for all. */
+void workers_start (const struct server *srv, struct worker *workers, unsigned n);
+void workers_join (struct worker *workers, unsigned n);
 void workers_run (const struct server *srv, struct worker *workers, unsigned n);
 
 #endif

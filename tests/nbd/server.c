@@ -92,7 +92,7 @@ exec_nbdkit (const char **argv, const struct server *srv, uid_t uid)
   if (uid && (setgroups (0, NULL) == -1 || setgid (uid) == -1 || setuid (uid) == -1))
     _exit (126);
   if (server_is_sanitized ()) {
-    setenv ("LD_PRELOAD", SANITIZER_PRELOAD, 1);
+    setenv ("LD_PRELOAD", SANITIZER_PRELOAD " " EARLY, 1);
     /* nbdkit unloads the plugin at its end, so what leaked could not be told by name. */
     setenv ("ASAN_OPTIONS", "detect_leaks=0", 0);
     setenv ("UBSAN_OPTIONS", "print_stacktrace=1", 0);

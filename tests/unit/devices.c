@@ -8,6 +8,8 @@
 
 #include "tests/scratch.h"
 
+#include "logged.h"
+
 struct swapdev *
 device_create (const char *name, int prio, uint32_t nusable)
 {
@@ -19,10 +21,19 @@ device_create (const char *name, int prio, uint32_t nusable)
   struct swapdev_identity identity = { .generation = 1 };
   struct swapdev *dev;
 
-  cr_assert_eq (swapdev_open (&spec, &dev), 0, "%s", spec.path);
+  cr_assert_eq (swapdev_open (&spec, &dev), 0, "%s: %s", spec.path, logged_last ());
   memcpy (identity.device, swapdev_identity (dev)->device, sizeof identity.device);
   cr_assert_eq (swapdev_prepare (dev, &identity), 0, "%s", spec.path);
   return dev;
+}
+
+const struct swapdev_place *
+place_of (const char *path)
+{
+  static struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  return &place;
 }
 
 struct drum *

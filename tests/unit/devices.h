@@ -17,6 +17,9 @@
 /* Create a file that has nusable slots behind the label and the bad slots, and open it as a device. */
 struct swapdev *device_create (const char *name, int prio, uint32_t nusable);
 
+/* What is at this path, until the next call. */
+const struct swapdev_place *place_of (const char *path);
+
 /* A drum without devices; its stripe in slots. */
 struct drum *drum_make (uint32_t stripe_slots);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static uint64_t now;
 
 /* What the handler does, and what it saw. */
 static int handler_ret;
-static unsigned handler_wait_ms, last_waited_ms, nasked;
+static unsigned handler_wait_ms = UINT_MAX; /* UINT_MAX: it does not say */
+static unsigned last_waited_ms, nasked;
 static bool handler_says_why;
 
 static int
@@ -36,7 +38,7 @@ handler (void *opaque, struct json_object *request, unsigned waited_ms, struct j
   cr_assert_eq (opaque, &nasked);
   nasked++;
   last_waited_ms = waited_ms;
-  if (handler_wait_ms)
+  if (handler_wait_ms != UINT_MAX)
     *wait_ms = handler_wait_ms;
   if (handler_says_why)
     json_object_object_add (reply, "error", json_object_new_string ("/srv/a: is why"));
@@ -184,9 +186,8 @@ Test (dialog, answers_errors)
   assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"No such file or "
                                     "directory\",\"errno\":\"ENOENT\"}\n");
   handler_says_why = true;
-  assert_answer ("{\"version\":1,\"n\":3}",
-                 "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
-                 "why\",\"n\":3,\"errno\":\"ENOENT\"}\n");
+  assert_answer ("{\"version\":1,\"n\":3}", "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
+                                            "why\",\"n\":3,\"errno\":\"ENOENT\"}\n");
   handler_ret = -100000;
   assert_answer ("{\"version\":1}", "{\"version\":1,\"ok\":false,\"error\":\"/srv/a: is "
                                     "why\",\"errno\":\"EIO\"}\n");
@@ -415,7 +416,9 @@ Test (dialog, waited_zero_is_the_first_time)
   puts_all ("{\"version\":1}\n");
   turn ();
   cr_assert_gt (dialog_due_ns (dialog), now);
+  handler_wait_ms = UINT_MAX;
   dialog_turn (dialog, true, now);
+  cr_assert_gt (dialog_due_ns (dialog), now);
   cr_assert_eq (nasked, 2);
   cr_assert_eq (last_waited_ms, 1);
   now += 100 * 24 * 3600 * SECONDS;
@@ -471,6 +474,23 @@ Test (dialog, a_reply_is_to_be_read)
   turn ();
   assert_state (DIALOG_OVER);
   cr_assert_eq (nasked, 1, "a request was asked while a reply is unsent");
+}
+
+/* So is one that nothing follows, and one to a request that took all its time to become too long. */
+Test (dialog, a_last_reply_is_to_be_read)
+{
+  static char blanks[CONTROL_MAX_REQUEST];
+
+  puts_all ("{\"version\":1}\n");
+  turn ();
+  cr_assert_eq (dialog_due_ns (dialog), now + CONTROL_SILENT_SECONDS * SECONDS);
+  free (take ());
+  memset (blanks, ' ', sizeof blanks);
+  put (blanks, sizeof blanks - 1);
+  now += CONTROL_SILENT_SECONDS * SECONDS - 1;
+  puts_all (" ");
+  assert_state (DIALOG_SENDING);
+  cr_assert_eq (dialog_due_ns (dialog), now + CONTROL_SILENT_SECONDS * SECONDS);
 }
 
 /* Who asks nothing for 5 minutes is not waited for; they begin again with each reply. */

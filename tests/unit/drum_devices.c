@@ -9,8 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
+#include <semaphore.h>
 #include <unistd.h>
 
 #include "tests/scratch.h"
@@ -59,7 +58,7 @@ close_device (const char *name)
 {
   struct swapdev *dev;
 
-  return drum_close_device (drum, scratch_path (name), &dev);
+  return drum_close_device (drum, place_of (scratch_path (name)), &dev);
 }
 
 static void
@@ -95,7 +94,7 @@ Test (drum_devices, a_closed_device_is_passed_over)
 
   drum_take_any (drum, 20); /* by turns: 10 on each */
   cr_assert (drum_slot_returns (drum, a));
-  cr_assert_eq (drum_close_device (drum, scratch_path ("a"), &dev), 0);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &dev), 0);
   cr_assert_eq (dev, dev_a);
   assert_state (dev_a, DEVICE_CLOSING);
   assert_usage (NSLOTS, NSLOTS - 10);
@@ -104,11 +103,11 @@ Test (drum_devices, a_closed_device_is_passed_over)
   cr_assert_eq (drum_take (drum, 50), b + 10);
   drum_give (drum, a, 4);
   assert_usage (NSLOTS, NSLOTS - 60);
-  drum_end_closing (drum, dev_a, DEVICE_CLOSED);
+  drum_end_closing (drum, dev_a, true);
   assert_state (dev_a, DEVICE_CLOSED);
   assert_usage (NSLOTS, NSLOTS - 60);
   cr_assert_not (drum_slot_returns (drum, a + 4));
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("a")), 0);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("a"))), 0);
   assert_state (dev_a, DEVICE_OPEN);
   assert_usage (2 * NSLOTS, 2 * NSLOTS - 66);
   cr_assert (drum_slot_returns (drum, a + 4));
@@ -130,22 +129,22 @@ Test (drum_devices, close_is_refused)
 {
   struct swapdev *dev = NULL;
 
-  cr_assert_eq (drum_close_device (drum, scratch_path ("c"), &dev), -ENOENT);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("c")), &dev), -ENOENT);
   assert_logged_error ("/c: is no device");
-  cr_assert_eq (drum_close_device (drum, "", &dev), -ENOENT);
+  cr_assert_eq (drum_close_device (drum, place_of (""), &dev), -ENOENT);
   assert_logged_error ("is no device");
   cr_assert_eq (close_device ("b"), 0);
-  cr_assert_eq (drum_close_device (drum, scratch_path ("b"), &dev), -EBUSY);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("b")), &dev), -EBUSY);
   assert_logged_error ("/b: is being removed already");
-  drum_end_closing (drum, dev_b, DEVICE_OPEN);
+  drum_end_closing (drum, dev_b, false);
   drum_take_any (drum, 112); /* 56 on each */
   cr_assert_eq (logged_count (""), 0);
   drum_give (drum, b, 1);
   drum_give (drum, a, 1);
   cr_assert_eq (close_device ("a"), 0, "55 fit into 73 less 2 and 16");
-  drum_end_closing (drum, dev_a, DEVICE_OPEN);
+  drum_end_closing (drum, dev_a, false);
   drum_take_any (drum, 2);
-  cr_assert_eq (drum_close_device (drum, scratch_path ("a"), &dev), -ENOSPC,
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &dev), -ENOSPC,
                 "56 do not fit into 72 less 2 and 16");
   assert_logged_error ("/a: holds 224K, and the other devices have room for 216K");
   cr_assert_null (dev, "output changed on failure");
@@ -159,25 +158,25 @@ Test (drum_devices, by_another_path)
 
   cr_assert_eq (symlink (scratch_path ("a"), scratch_path ("link")), 0);
   cr_assert_eq (link (scratch_path ("b"), scratch_path ("hard")), 0);
-  cr_assert_eq (drum_close_device (drum, scratch_path ("link"), &dev), 0);
+  cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("link")), &dev), 0);
   cr_assert_eq (dev, dev_a);
-  drum_end_closing (drum, dev_a, DEVICE_CLOSED);
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("./link")), 0);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("hard"), 7), 0);
+  drum_end_closing (drum, dev_a, true);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("./link"))), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("hard")), 7), 0);
   cr_assert_eq (drum_take (drum, 1), b);
 }
 
 /* Only a closed device can be opened again, and only one that is closing ends it. */
 Test (drum_devices, reopen_is_refused)
 {
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("a")), -EBUSY);
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("c")), -ENOENT);
-  drum_end_closing (drum, dev_a, DEVICE_CLOSED);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("a"))), -EBUSY);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("c"))), -ENOENT);
+  drum_end_closing (drum, dev_a, true);
   assert_state (dev_a, DEVICE_OPEN);
   cr_assert_eq (close_device ("a"), 0);
-  cr_assert_eq (drum_reopen_device (drum, scratch_path ("a")), -EBUSY);
-  drum_end_closing (drum, dev_a, DEVICE_CLOSED);
-  drum_end_closing (drum, dev_a, DEVICE_OPEN);
+  cr_assert_eq (drum_reopen_device (drum, place_of (scratch_path ("a"))), -EBUSY);
+  drum_end_closing (drum, dev_a, true);
+  drum_end_closing (drum, dev_a, false);
   assert_state (dev_a, DEVICE_CLOSED);
   cr_assert_eq (close_device ("a"), 0, "a closed device can be tried again");
   assert_state (dev_a, DEVICE_CLOSING);
@@ -218,7 +217,7 @@ Test (drum_devices, one_remover_at_a_time)
   logged_start ();
   cr_assert_eq (close_device ("a"), -EBUSY);
   assert_logged_error ("is being removed already");
-  drum_end_closing (drum, dev_a, DEVICE_CLOSED);
+  drum_end_closing (drum, dev_a, true);
   assert_state (dev_a, DEVICE_OPEN);
   cr_assert_eq (close_device ("a"), 0);
 }
@@ -234,14 +233,26 @@ Test (drum_devices, closed_ones_stay_closed)
   dev_c = devices[2].swapdev;
   fill_while_a_closes (0);
   cr_assert_eq (close_device ("c"), 0);
-  drum_end_closing (drum, dev_c, DEVICE_CLOSED);
+  drum_end_closing (drum, dev_c, true);
   cr_assert_eq (drum_alloc (drum, 1, 0, runs, &nruns), 0);
   assert_state (dev_a, DEVICE_OPEN);
   assert_state (dev_c, DEVICE_CLOSED);
   drum_take_any (drum, NSLOTS - 3);
   cr_assert_eq (drum_alloc (drum, 1, 0, runs, &nruns), -ENOSPC);
   assert_state (dev_c, DEVICE_CLOSED);
-  drum_end_closing (drum, dev_a, DEVICE_OPEN);
+  drum_end_closing (drum, dev_a, false);
+}
+
+static sem_t waits;
+
+int __real_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+int __wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex);
+
+int
+__wrap_pthread_cond_wait (pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+  sem_post (&waits); /* with the mutex held: who takes it next finds us waiting */
+  return __real_pthread_cond_wait (cond, mutex);
 }
 
 static void *
@@ -263,10 +274,10 @@ Test (drum_devices, a_page_waits_for_an_opened_device)
   fill_while_a_closes (0);
   cr_assert_eq (drum_alloc (drum, 0, 2, runs, &nruns), 0);
   cr_assert_eq (drum_nfree (drum), 0);
+  sem_init (&waits, 0, 0);
   cr_assert_eq (pthread_create (&thread, NULL, take_one, &ret), 0);
-  for (unsigned i = 0; i < 1000; i++)
-    sched_yield ();
-  drum_end_closing (drum, dev_a, DEVICE_OPEN);
+  sem_wait (&waits);
+  drum_end_closing (drum, dev_a, false);
   pthread_join (thread, NULL);
   cr_assert_eq (ret, 0);
 }
@@ -283,7 +294,7 @@ Test (drum_devices, closed_devices_leave)
   cr_assert_eq (drum_add_file (drum, "c", 5, NSLOTS), a, "its range is given again");
   drum_take_any (drum, 1);
   cr_assert_eq (close_device ("c"), 0);
-  drum_end_closing (drum, dev_a, DEVICE_OPEN); /* of a device that is gone: nothing happens */
+  drum_end_closing (drum, dev_a, false); /* of a device that is gone: nothing happens */
 }
 
 /* A new priority counts from the next slot on; a device goes behind its new equals. */
@@ -291,16 +302,16 @@ Test (drum_devices, priority)
 {
   struct drum_device_info devices[2];
 
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("b"), 6), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("b")), 6), 0);
   cr_assert_eq (drum_take (drum, 3), b);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("b"), SWAP_PRIO_MIN), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("b")), SWAP_PRIO_MIN), 0);
   cr_assert_eq (drum_take (drum, 3), a);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("a"), SWAP_PRIO_MIN), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("a")), SWAP_PRIO_MIN), 0);
   drum_devices (drum, devices, 2);
   cr_assert_eq (devices[0].swapdev, dev_b);
   cr_assert_eq (devices[0].prio, SWAP_PRIO_MIN);
   cr_assert_eq (drum_take (drum, 1), b + 3);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("c"), 1), -ENOENT);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("c")), 1), -ENOENT);
   assert_logged_error ("/c: is no device");
 }
 
@@ -308,16 +319,16 @@ Test (drum_devices, priority)
 Test (drum_devices, priority_of_a_closed_device)
 {
   cr_assert_eq (close_device ("a"), 0);
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("a"), 7), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("a")), 7), 0);
   cr_assert_eq (drum_take (drum, 3), b);
-  drum_end_closing (drum, dev_a, DEVICE_OPEN);
+  drum_end_closing (drum, dev_a, false);
   cr_assert_eq (drum_take (drum, 3), a);
 }
 
 /* Above: never on equals, and whole or not at all; a move may take what is kept back. */
 Test (drum_devices, alloc_above)
 {
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("b"), 6), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("b")), 6), 0);
   nruns = 77;
   cr_assert_eq (drum_alloc_above (drum, 6, 0, 1, runs, &nruns), -ENOSPC);
   cr_assert_eq (nruns, 77, "output changed on failure");
@@ -336,20 +347,39 @@ Test (drum_devices, free_runs)
 {
   enum { FIRST = SWAPDEV_NRESERVED };
   struct drum_device_info info;
+  uint32_t from = 0;
 
-  cr_assert_eq (drum_set_priority (drum, scratch_path ("a"), 6), 0);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("a")), 6), 0);
   drum_take (drum, NSLOTS - 2);
   drum_give (drum, a + 10, 5);
   drum_give (drum, a + 20, 1);
-  cr_assert_eq (drum_free_runs (drum, dev_a, 0, runs, 2), 2);
+  cr_assert_eq (drum_free_runs (drum, dev_a, &from, runs), 3);
   cr_assert (runs[0].first == FIRST + 10 && runs[0].n == 5);
   cr_assert (runs[1].first == FIRST + 20 && runs[1].n == 1);
-  cr_assert_eq (drum_free_runs (drum, dev_a, FIRST + 12, runs, DRUM_BATCH), 3);
+  cr_assert_eq (from, FIRST + NSLOTS);
+  from = FIRST + 12;
+  cr_assert_eq (drum_free_runs (drum, dev_a, &from, runs), 3);
   cr_assert (runs[0].first == FIRST + 12 && runs[0].n == 3, "cut at the begin");
   cr_assert (runs[2].first == FIRST + NSLOTS - 2 && runs[2].n == 2);
-  cr_assert_eq (drum_free_runs (drum, dev_a, FIRST + NSLOTS, runs, DRUM_BATCH), 0);
+  cr_assert_eq (drum_free_runs (drum, dev_a, &from, runs), 0);
   cr_assert (drum_device (drum, dev_a, &info));
   cr_assert_eq (info.nfree, 8);
+}
+
+/* At most DRUM_BATCH at once, so that nobody waits long for the lock. */
+Test (drum_devices, free_runs_in_batches)
+{
+  static struct slot_run many[2 * DRUM_BATCH];
+  struct drum_device_info devices[3];
+  uint32_t c = drum_add_file (drum, "c", 9, 4 * DRUM_BATCH), from = 0;
+
+  drum_take_any (drum, 4 * DRUM_BATCH);
+  for (uint32_t i = 0; i < 4 * DRUM_BATCH; i += 2)
+    drum_give (drum, c + i, 1);
+  drum_devices (drum, devices, 3);
+  cr_assert_eq (drum_free_runs (drum, devices[0].swapdev, &from, many), DRUM_BATCH);
+  cr_assert_eq (many[DRUM_BATCH].n, 0);
+  cr_assert_eq (from, many[DRUM_BATCH - 1].first + 1);
 }
 
 /* One device's description; false, and nothing changed, for another drum's. */

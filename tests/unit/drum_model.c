@@ -30,8 +30,9 @@ struct model_device {
   int prio;
   unsigned came; /* the how-manieth to come to its priority */
   enum drum_device_state state;
-  bool leaving;               /* it was closed, and nobody has said that this has ended */
-  uint32_t first, end, nused; /* usable slots: [first, end) */
+  enum drum_device_state before; /* closing: what it was */
+  bool leaving;                  /* it was closed, and nobody has said that this has ended */
+  uint32_t first, end, nused;    /* usable slots: [first, end) */
 };
 
 struct model {
@@ -65,7 +66,8 @@ sum_but (const struct model *m, const struct model_device *but, bool closing)
   struct sum sum = { .nslots = 0 };
 
   for (const struct model_device *dev = m->device; dev < m->device + m->ndevices; dev++)
-    if (dev != but && (dev->state == DEVICE_OPEN || (closing && dev->state == DEVICE_CLOSING))) {
+    if (dev != but && (dev->state == DEVICE_OPEN ||
+                       (closing && dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))) {
       sum.nslots += dev->end - dev->first;
       sum.nfree += dev->end - dev->first - dev->nused;
     }
@@ -180,6 +182,18 @@ random_device (struct model *m)
   return m->ndevices ? &m->device[rng_below (&m->rng, m->ndevices)] : NULL;
 }
 
+/* Slots used on devices that are closing already. */
+static unsigned
+nleaving (const struct model *m)
+{
+  unsigned n = 0;
+
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (m->device[i].state == DEVICE_CLOSING)
+      n += m->device[i].nused;
+  return n;
+}
+
 /* It is closed if its pages fit on the others, with the low-water mark to spare. */
 static void
 step_close (struct model *m)
@@ -193,14 +207,16 @@ step_close (struct model *m)
     return;
   others = sum_but (m, dev, false);
   expected = dev->leaving ? -EBUSY
-             : dev->nused > 0 &&
-                 dev->nused + nkept_of (others.nslots) + low_water_of (others.nslots) > others.nfree
+             : dev->nused > 0 && dev->nused + nkept_of (others.nslots) +
+                                     low_water_of (others.nslots) + nleaving (m) >
+                                   others.nfree
                ? -ENOSPC
                : 0;
-  ret = drum_close_device (m->drum, swapdev_path (dev->swapdev), &swapdev);
+  ret = drum_close_device (m->drum, place_of (swapdev_path (dev->swapdev)), &swapdev);
   CHECK (m, ret == expected, "%s: %d, not %d", swapdev_path (dev->swapdev), ret, expected);
   CHECK (m, swapdev == (ret == 0 ? dev->swapdev : NULL), "%s", "another device");
   if (ret == 0) {
+    dev->before = dev->state;
     dev->state = DEVICE_CLOSING;
     dev->leaving = true;
   }
@@ -210,14 +226,14 @@ static void
 step_end_closing (struct model *m)
 {
   struct model_device *dev = random_device (m);
-  enum drum_device_state state = rng_below (&m->rng, 2) ? DEVICE_OPEN : DEVICE_CLOSED;
+  bool stuck = rng_below (&m->rng, 2);
 
   if (!dev)
     return;
-  drum_end_closing (m->drum, dev->swapdev, state);
+  drum_end_closing (m->drum, dev->swapdev, stuck);
   dev->leaving = false;
   if (dev->state == DEVICE_CLOSING)
-    dev->state = state;
+    dev->state = stuck ? DEVICE_CLOSED : dev->before;
 }
 
 static void
@@ -228,7 +244,7 @@ step_reopen (struct model *m)
 
   if (!dev)
     return;
-  ret = drum_reopen_device (m->drum, swapdev_path (dev->swapdev));
+  ret = drum_reopen_device (m->drum, place_of (swapdev_path (dev->swapdev)));
   CHECK (m, ret == (dev->state == DEVICE_CLOSED ? 0 : -EBUSY), "%d", ret);
   if (ret == 0)
     dev->state = DEVICE_OPEN;
@@ -243,8 +259,8 @@ step_set_priority (struct model *m)
     return;
   dev->prio = (int) rng_below (&m->rng, 4) - 1;
   dev->came = ++m->last_came;
-  CHECK (m, drum_set_priority (m->drum, swapdev_path (dev->swapdev), dev->prio) == 0, "%d",
-         dev->prio);
+  CHECK (m, drum_set_priority (m->drum, place_of (swapdev_path (dev->swapdev)), dev->prio) == 0,
+         "%d", dev->prio);
 }
 
 /* End the move of a slot: the page is in its new one, or, if that failed, in the old one. */
@@ -284,7 +300,7 @@ step_remove (struct model *m)
 {
   struct model_device *dev = random_device (m);
   struct sum others;
-  bool leaves;
+  int expected;
 
   if (!dev)
     return;
@@ -295,10 +311,10 @@ step_remove (struct model *m)
   empty_device (m, dev);
   CHECK (m, dev->nused == 0, "%u used", dev->nused);
   others = sum_but (m, dev, false);
-  leaves = others.nfree + m->nmoving >= nkept_of (others.nslots);
-  CHECK (m, drum_remove (m->drum, dev->swapdev) == (leaves ? 0 : -ENOSPC), "nothing used, %u left",
+  expected = others.nfree >= nkept_of (others.nslots) ? 0 : m->nmoving > 0 ? -EAGAIN : -ENOSPC;
+  CHECK (m, drum_remove (m->drum, dev->swapdev) == expected, "nothing used, %u left",
          (unsigned) others.nfree);
-  if (!leaves)
+  if (expected < 0)
     return;
   for (uint32_t slot = dev->first; slot < dev->end; slot++)
     m->state[slot] = NOBODYS;
@@ -379,7 +395,7 @@ static void
 open_closing (struct model *m)
 {
   for (unsigned i = 0; i < m->ndevices; i++)
-    if (m->device[i].state == DEVICE_CLOSING)
+    if (m->device[i].state == DEVICE_CLOSING && m->device[i].before == DEVICE_OPEN)
       m->device[i].state = DEVICE_OPEN;
 }
 

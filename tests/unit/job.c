@@ -291,7 +291,7 @@ Test (job, at_most_so_many)
 
   for (unsigned i = 0; i < JOBS_MAX; i++)
     id = start (0, wait_for_may_end, NULL);
-  cr_assert_eq (jobs_start (jobs, JOB_ADD, "/srv/c", 0, return_value, &zero, &refused), -EAGAIN);
+  cr_assert_eq (jobs_start (jobs, JOB_ADD, "/srv/c", 0, return_value, &zero, &refused), -EBUSY);
   cr_assert_eq (refused, 77);
   for (unsigned i = 0; i < JOBS_MAX; i++)
     sem_post (&may_end);
@@ -601,7 +601,7 @@ Test (job, many_at_once)
   for (unsigned i = 0; i < 2; i++)
     cr_assert_eq (pthread_create (&watcher[i], NULL, watch, NULL), 0);
   for (unsigned i = 0; i < 200; i++)
-    while (jobs_start (jobs, JOB_ADD, "/srv/a", 1 << 26, work_a_little, NULL, &id) == -EAGAIN)
+    while (jobs_start (jobs, JOB_ADD, "/srv/a", 1 << 26, work_a_little, NULL, &id) == -EBUSY)
       jobs_wait (jobs, id > 32 ? id - 32 : id);
   atomic_store (&stop, true);
   for (unsigned i = 0; i < 2; i++)

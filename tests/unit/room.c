@@ -125,12 +125,12 @@ Test (room, marks_of_a_small_drum)
 Test (room, refusals_come_once)
 {
   room_grow (&room, 8192, 8192);
-  cr_assert_eq ((int) room_refused (&room).what, ROOM_FULL);
-  cr_assert_eq ((int) room_refused (&room).what, ROOM_NOTHING);
+  cr_assert_eq ((int) room_refused (&room, false).what, ROOM_FULL);
+  cr_assert_eq ((int) room_refused (&room, false).what, ROOM_NOTHING);
   assert_check (300, ROOM_NOTHING);
-  cr_assert_eq ((int) room_refused (&room).what, ROOM_NOTHING);
+  cr_assert_eq ((int) room_refused (&room, false).what, ROOM_NOTHING);
   assert_check (600, ROOM_AGAIN);
-  cr_assert_eq ((int) room_refused (&room).what, ROOM_FULL);
+  cr_assert_eq ((int) room_refused (&room, false).what, ROOM_FULL);
 }
 
 /* A drum without devices is not almost full: nobody has used anything. */

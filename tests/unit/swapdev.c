@@ -287,12 +287,12 @@ Test (swapdev, is_at_each_name_of_its_file)
   spec.path = file;
   open_device ();
   for (unsigned i = 0; i < 4; i++)
-    cr_assert (swapdev_is_at (dev, scratch_path (names[i])), "%s", names[i]);
-  cr_assert_not (swapdev_is_at (dev, file_make ("g", MIB)));
-  cr_assert_not (swapdev_is_at (dev, scratch_path ("missing")));
-  cr_assert_not (swapdev_is_at (dev, "/dev/null"));
+    cr_assert (swapdev_is_at (dev, place_of (scratch_path (names[i]))), "%s", names[i]);
+  cr_assert_not (swapdev_is_at (dev, place_of (file_make ("g", MIB))));
+  cr_assert_not (swapdev_is_at (dev, place_of (scratch_path ("missing"))));
+  cr_assert_not (swapdev_is_at (dev, place_of ("/dev/null")));
   cr_assert_eq (unlink (file), 0);
-  cr_assert (swapdev_is_at (dev, file), "it has its name also when that is gone");
+  cr_assert (swapdev_is_at (dev, place_of (file)), "it has its name also when that is gone");
   swapdev_close (dev);
 }
 

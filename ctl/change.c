@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * change.c - the verbs that change something: add, remove, rebalance, priority; cancel and wait.
+ */
+#include <config.h>
+
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/parse.h"
+#include "lib/swapdev.h"
+
+#include "client.h"
+#include "drumctl.h"
+#include "fields.h"
+#include "follow.h"
+#include "options.h"
+#include "signals.h"
+#include "text.h"
+
+/* How a job is begun, and whether it is waited for. */
+struct manner {
+  uint64_t rate;
+  bool force, no_wait;
+};
+
+#define RATE_OPTION(m)                                                                 \
+  {                                                                                    \
+    'r', "rate", "RATE", option_size, &(m).rate, "move at most so much a second: 100M" \
+  }
+#define NO_WAIT_OPTION(m)                                                                     \
+  {                                                                                           \
+    0, "no-wait", NULL, option_switch, &(m).no_wait, "only begin, and print the job's number" \
+  }
+
+/* Devices are named by absolute paths. */
+static bool
+request_path (struct json_object *request, const char *path)
+{
+  char *cwd = *path == '/' ? NULL : getcwd (NULL, 0), *absolute;
+
+  if (!*path || (*path != '/' && !cwd)) {
+    log_error ("%s", *path ? "this folder has no name any more: give an absolute path"
+                           : "the path of a device is empty");
+    return false;
+  }
+  absolute = *path == '/' ? text_format ("%s", path) : text_format ("%s/%s", cwd, path);
+  request_text (request, "device", absolute);
+  free (absolute);
+  free (cwd);
+  return true;
+}
+
+/* The number of the job that a request has begun; 0, and said why. */
+static uint64_t
+begin (struct client *c, struct json_object *request)
+{
+  struct json_object *reply = client_ask (c, request);
+  uint64_t id = reply ? field_number (reply, "job") : 0;
+
+  json_object_put (reply);
+  return fields_were_fine () ? id : 0;
+}
+
+/* Puts request. Who asks us to stop from here on means the job. */
+static int
+run_job (struct json_object *request, const struct manner *manner)
+{
+  int status = STATUS_FAILED;
+  struct client *c;
+  uint64_t id;
+
+  if (manner->rate)
+    request_number (request, "rate", (int64_t) manner->rate);
+  if (manner->force)
+    request_true (request, "force");
+  if (!(c = client_open ())) {
+    json_object_put (request);
+    return status;
+  }
+  if (!manner->no_wait)
+    signals_catch ();
+  id = begin (c, request);
+  if (id && manner->no_wait)
+    status = printf ("job %" PRIu64 "\n", id) < 0 ? STATUS_FAILED : STATUS_DONE;
+  else if (id)
+    status = follow (c, id);
+  client_close (c);
+  return status;
+}
+
+enum { NO_PRIO = INT_MIN };
+
+/* --prio and --size say the same as prio= and size=, and more than the default. */
+static bool
+merge (struct swapdev_spec *spec, const char *text, int prio, uint64_t size)
+{
+  if (parse_device (text, spec) < 0)
+    return false;
+  if ((prio != NO_PRIO && spec->prio != SWAP_PRIO_DEFAULT) || (size && spec->create_bytes)) {
+    log_error ("%s: say it once: %s", text,
+               size && spec->create_bytes ? "size= or --size" : "prio= or --prio");
+    free ((char *) spec->path);
+    return false;
+  }
+  if (prio != NO_PRIO)
+    spec->prio = prio;
+  if (size)
+    spec->create_bytes = size;
+  return true;
+}
+
+static int
+run_add (const struct verb *self, int argc, char **argv)
+{
+  struct manner manner = { .force = false };
+  struct swapdev_spec spec;
+  struct json_object *request;
+  int prio = NO_PRIO, status;
+  uint64_t size = 0;
+  const struct option_spec options[] = {
+    { 'p', "prio", "PRIO", option_prio, &prio, "priority, -1 to 32767; higher is used first (-1)" },
+    { 0, "size", "SIZE", option_size, &size, "create a file of this size" },
+    { 'f', "force", NULL, option_switch, &manner.force, "take it even if it carries other data" },
+    NO_WAIT_OPTION (manner),
+    { 0 },
+  };
+
+  status = options_parse (self, options, 1, 1, &argc, &argv);
+  if (status >= 0)
+    return status;
+  if (!merge (&spec, argv[0], prio, size))
+    return STATUS_USAGE;
+  request = request_new ("add");
+  if (!request_path (request, spec.path)) {
+    json_object_put (request);
+    free ((char *) spec.path);
+    return STATUS_USAGE;
+  }
+  free ((char *) spec.path);
+  request_number (request, "prio", spec.prio);
+  if (spec.create_bytes)
+    request_number (request, "size", (int64_t) spec.create_bytes);
+  return run_job (request, &manner);
+}
+
+static void
+add_help (FILE *out)
+{
+  fputs ("\nDEVICE is PATH[,prio=N][,size=SIZE]; a comma in PATH is written ,,\n", out);
+}
+
+const struct verb verb_add = {
+  .name = "add",
+  .operands = "DEVICE",
+  .summary = "Add a file or block device to the drum.",
+  .more = add_help,
+  .run = run_add,
+};
+
+static int
+run_remove (const struct verb *self, int argc, char **argv)
+{
+  struct manner manner = { .force = false };
+  struct json_object *request;
+  const struct option_spec options[] = {
+    RATE_OPTION (manner),
+    { 'f', "force", NULL, option_switch, &manner.force, "give up pages that can't be read" },
+    NO_WAIT_OPTION (manner),
+    { 0 },
+  };
+  int status = options_parse (self, options, 1, 1, &argc, &argv);
+
+  if (status >= 0)
+    return status;
+  request = request_new ("remove");
+  if (request_path (request, argv[0]))
+    return run_job (request, &manner);
+  json_object_put (request);
+  return STATUS_USAGE;
+}
+
+const struct verb verb_remove = {
+  .name = "remove",
+  .operands = "PATH",
+  .summary = "Move all pages off a device, and take it out of the drum.",
+  .run = run_remove,
+};
+
+static int
+run_rebalance (const struct verb *self, int argc, char **argv)
+{
+  struct manner manner = { .force = false };
+  const struct option_spec options[] = { RATE_OPTION (manner), NO_WAIT_OPTION (manner), { 0 } };
+  int status = options_parse (self, options, 0, 0, &argc, &argv);
+
+  return status >= 0 ? status : run_job (request_new ("rebalance"), &manner);
+}
+
+const struct verb verb_rebalance = {
+  .name = "rebalance",
+  .summary = "Move pages to where they would be put now: the highest priority, by turns.",
+  .run = run_rebalance,
+};
+
+/* Ask for what is done at once. */
+static int
+run_request (struct json_object *request)
+{
+  struct json_object *reply = ask_once (request);
+  int status = reply ? STATUS_DONE : STATUS_FAILED;
+
+  json_object_put (reply);
+  return status;
+}
+
+static int
+run_priority (const struct verb *self, int argc, char **argv)
+{
+  const struct option_spec options[] = { { 0 } };
+  struct json_object *request;
+  int prio, status = options_parse (self, options, 2, 2, &argc, &argv);
+
+  if (status >= 0)
+    return status;
+  if (option_prio (argv[0], argv[1], &prio) < 0)
+    return STATUS_USAGE;
+  request = request_new ("priority");
+  request_number (request, "prio", prio);
+  if (request_path (request, argv[0]))
+    return run_request (request);
+  json_object_put (request);
+  return STATUS_USAGE;
+}
+
+const struct verb verb_priority = {
+  .name = "priority",
+  .operands = "PATH PRIO",
+  .summary = "Change a device's priority, -1 to 32767; pages stay where they are.",
+  .ordered = true,
+  .run = run_priority,
+};
+
+static int
+parse_job (const char *text, int *job)
+{
+  return parse_int ("job", text, 1, INT_MAX, job);
+}
+
+static int
+run_cancel (const struct verb *self, int argc, char **argv)
+{
+  const struct option_spec options[] = { { 0 } };
+  struct json_object *request;
+  int job, status = options_parse (self, options, 1, 1, &argc, &argv);
+
+  if (status >= 0)
+    return status;
+  if (parse_job (argv[0], &job) < 0)
+    return STATUS_USAGE;
+  request = request_new ("cancel");
+  request_number (request, "job", job);
+  return run_request (request);
+}
+
+const struct verb verb_cancel = {
+  .name = "cancel",
+  .operands = "JOB",
+  .summary = "Ask a job to stop; \"drumctl wait\" tells when it has.",
+  .run = run_cancel,
+};
+
+/* The job is somebody else's: who does not want to wait any more just leaves. */
+static int
+run_wait (const struct verb *self, int argc, char **argv)
+{
+  const struct option_spec options[] = { { 0 } };
+  int job, status = options_parse (self, options, 1, 1, &argc, &argv);
+  struct client *c;
+
+  if (status >= 0)
+    return status;
+  if (parse_job (argv[0], &job) < 0)
+    return STATUS_USAGE;
+  if (!(c = client_open ()))
+    return STATUS_FAILED;
+  status = follow (c, (uint64_t) job);
+  client_close (c);
+  return status;
+}
+
+const struct verb verb_wait = {
+  .name = "wait",
+  .operands = "JOB",
+  .summary = "Show how far a job is until it ends; Ctrl-C leaves it alone.",
+  .run = run_wait,
+};

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * client.h - one connection to a server's control socket: a request, and the reply to it (docs/control.md).
+ *
+ * Errors: NULL, and one line that says what is wrong and what would help. What the server warns of is printed.
+ */
+#ifndef DRUMCTL_CLIENT_H
+#define DRUMCTL_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct client;
+struct json_object;
+
+/* To the server that the options name. */
+struct client *client_open (void);
+void client_close (struct client *c);
+
+/* A request, to be asked or put. */
+struct json_object *request_new (const char *verb);
+void request_text (struct json_object *request, const char *key, const char *value);
+void request_number (struct json_object *request, const char *key, int64_t value);
+void request_seconds (struct json_object *request, const char *key, double value);
+void request_true (struct json_object *request, const char *key);
+
+/* The reply, the caller's to put; it is one that says ok. Puts request. */
+struct json_object *client_ask (struct client *c, struct json_object *request);
+
+/* The same, on a connection of its own. */
+struct json_object *ask_once (struct json_object *request);
+
+#endif

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# bash completion for drumctl(8): verbs, options, columns, and the devices and jobs of the running server.
+
+# What the server at hand says, one word a line: list or jobs, and the column.
+_drumctl_ask() {
+  local -a server=()
+  [[ -n $socket ]] && server=(-s "$socket")
+  "${COMP_WORDS[0]}" -t 2 "${server[@]}" "$1" --raw --noheadings -o "$2" 2>/dev/null
+}
+
+# Those of the words on standard input, \xNN in them undone, that begin with $cur.
+_drumctl_match() {
+  local word
+  while read -r word; do
+    printf -v word '%b' "$word"
+    [[ $word == "$cur"* ]] && COMPREPLY+=("$(printf '%q' "$word")")
+  done
+}
+
+_drumctl_files() {
+  compopt -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+
+# The last of some columns, the ones before it in front.
+_drumctl_columns() {
+  local before=
+  [[ $cur == +* ]] && before=+
+  [[ $cur == *,* ]] && before=${cur%,*},
+  compopt -o nospace 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -P "$before" -W "$1" -- "${cur#"$before"}")
+}
+
+_drumctl() {
+  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+  local verbs="list status watch map metrics add remove cancel rebalance priority jobs wait"
+  local table="--bytes --json --noheadings --output --raw" common="--socket --timeout --help"
+  local verb= socket= options i
+
+  COMPREPLY=()
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
+      -s | --socket) socket=${COMP_WORDS[++i]} ;;
+      -t | --timeout) ((i++)) ;;
+      -*) ;;
+      *) [[ -z $verb ]] && verb=${COMP_WORDS[i]} ;;
+    esac
+  done
+
+  case $prev in
+    -s | --socket | --svg) _drumctl_files; return ;;
+    -t | --timeout | -i | --interval | -c | --count | --cells | --rate | -p | --prio | --size) return ;;
+  esac
+  case $verb:$prev in
+    metrics:-o | metrics:--output) _drumctl_files; return ;;
+    remove:-r | rebalance:-r) return ;;
+    list:-o | list:--output)
+      _drumctl_columns "NAME TYPE SIZE USED AVAIL USE% PRIO STATE BAD READ WRITTEN READS WRITES ERRORS RERRORS WERRORS INFLIGHT UUID"
+      return ;;
+    jobs:-o | jobs:--output)
+      _drumctl_columns "ID KIND DEVICE STATE DONE TOTAL DONE% RATE LIMIT TIME UNREADABLE LOST ERROR"
+      return ;;
+  esac
+
+  case $verb in
+    '') options="--version" ;;
+    list | jobs) options=$table ;;
+    status) options="--json" ;;
+    watch) options="--interval --count --json" ;;
+    map) options="--cells --svg" ;;
+    metrics) options="--output" ;;
+    add) options="--prio --size --force --no-wait" ;;
+    remove) options="--rate --force --no-wait" ;;
+    rebalance) options="--rate --no-wait" ;;
+    *) options= ;;
+  esac
+  if [[ $cur == -* ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$cur")
+    return
+  fi
+  case $verb in
+    '') mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$cur") ;;
+    add) _drumctl_files ;;
+    remove | priority) _drumctl_match < <(_drumctl_ask list NAME) ;;
+    wait | cancel) _drumctl_match < <(_drumctl_ask jobs ID) ;;
+  esac
+}
+
+complete -F _drumctl drumctl

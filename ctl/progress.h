@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * progress.h - how far a job is: a bar on a terminal, elsewhere a line now and then.
+ */
+#ifndef DRUMCTL_PROGRESS_H
+#define DRUMCTL_PROGRESS_H
+
+#include <stdbool.h>
+
+#include "snapshot.h"
+
+/* Zeroes at first. */
+struct progress {
+  bool begun;
+  unsigned percent; /* in the last line */
+  double seconds;   /* at the last line */
+};
+
+void progress_show (struct progress *p, const struct job *job);
+
+/* Before something else is printed: no bar any more. */
+void progress_clear (struct progress *p);
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * snapshot.h - what a server says of itself at one time: the reply to status, as structs; see docs/control.md for what each
+ * field means.
+ *
+ * Memory: strings belong to the reply, which the snapshot holds.
+ */
+#ifndef DRUMCTL_SNAPSHOT_H
+#define DRUMCTL_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+struct json_object;
+
+enum { MAX_BUCKETS = 64, MAX_RUNS = 48, MAX_LISTED = 16 };
+
+struct counters {
+  uint64_t requests, bytes, errors, in_flight;
+  double seconds;
+  uint64_t histogram[MAX_BUCKETS]; /* of the snapshot's nbuckets */
+};
+
+struct room {
+  uint64_t size, used, avail;
+};
+
+struct class {
+  int prio;
+  uint64_t ndevices;
+  struct room room;
+};
+
+struct device {
+  const char *name, *type, *uuid, *state;
+  int prio;
+  struct room room;
+  uint64_t bad;
+  struct counters read, write;
+};
+
+struct export
+{
+  const char *name;
+  uint64_t size, used, clients, zero_pages;
+  struct counters read, write, trim, zero;
+};
+
+struct job {
+  uint64_t id;
+  const char *kind, *state;
+  const char *device; /* NULL: the drum */
+  uint64_t done, total;
+  uint64_t rate; /* 0: no limit */
+  double seconds;
+  uint64_t unreadable, lost;
+  struct {
+    const char *export;
+    uint64_t page;
+  } listed[MAX_LISTED];
+  unsigned nlisted;
+  const char *error;            /* NULL: none */
+  struct json_object *warnings; /* an array, or NULL */
+};
+
+struct snapshot {
+  struct json_object *reply;
+  const char *version;
+  uint64_t pid;
+  double uptime;
+  struct room room;
+  uint64_t kept, stripe;
+  bool has_runs;
+  uint64_t largest_run, runs[MAX_RUNS];
+  unsigned nruns;
+  double bounds[MAX_BUCKETS]; /* of all but the last bucket */
+  unsigned nbuckets;
+  struct class *classes;
+  struct device *devices;
+  struct export *exports;
+  struct job *jobs;
+  size_t nclasses, ndevices, nexports, njobs;
+};
+
+/* NULL, and said why. */
+struct snapshot *snapshot_ask (struct client *c, bool fragmentation);
+struct snapshot *snapshot_ask_once (bool fragmentation);
+void snapshot_free (struct snapshot *snap);
+
+const struct device *snapshot_device (const struct snapshot *snap, const char *name);
+const struct export *snapshot_export (const struct snapshot *snap, const char *name);
+
+/* The job that a reply to wait has. It lives as long as the reply. False, and said why. */
+bool job_from_reply (struct json_object *reply, struct job *job);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * watch.h - one interval of drumctl watch, as text and as JSON.
+ */
+#ifndef DRUMCTL_WATCH_H
+#define DRUMCTL_WATCH_H
+
+#include <stdio.h>
+
+#include "snapshot.h"
+
+/* before NULL: since the server started. Names are no longer than fits in width, if they can be. */
+void watch_text (const struct snapshot *before, const struct snapshot *now, unsigned width,
+                 FILE *out);
+
+/* One object, on one line. */
+void watch_json (const struct snapshot *before, const struct snapshot *now, FILE *out);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * fake.h - a server that speaks docs/control.md from canned replies, in a thread of the test.
+ */
+#ifndef DRUM_TESTS_CTL_FAKE_H
+#define DRUM_TESTS_CTL_FAKE_H
+
+#include <stdbool.h>
+
+/* Of the replies to a verb the first one that fits is given. A table ends with { 0 }. */
+struct fake_reply {
+  const char *verb;  /* NULL in one that has text: any */
+  const char *text;  /* a newline follows; FAKE_SILENCE: none ever comes */
+  bool once;         /* only the first time */
+  bool cancelled;    /* only after a cancel */
+  bool hangs_up;     /* after text, without a newline */
+  unsigned delay_ms; /* before it */
+};
+
+#define FAKE_SILENCE ((const char *) -1)
+
+/* Serve from here on, at fake_socket, which DRUM_CONTROL says as well. The table must stay. Once. */
+void fake_start (const struct fake_reply *replies);
+const char *fake_socket (void);
+
+/* All requests that have come, each on a line, as they came. */
+char *fake_requests (void);
+
+/* A file beside this one, as one line: {"version": 1, ...}. */
+char *fake_canned (const char *name);
+
+#endif
