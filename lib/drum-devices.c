@@ -45,8 +45,7 @@ drum_place_devices_locked (struct drum *d)
     const struct device *dev = d->device[i];
 
     if (dev->state == DEVICE_OPEN)
-      open[n++] =
-        (struct placement_device){ dev->blist, dev->first, dev->prio, dev->avoid };
+      open[n++] = (struct placement_device){ dev->blist, dev->first, dev->prio, dev->avoid };
   }
   atomic_store (&d->nclosed, d->ndevices - n);
   placement_set (&d->placement, open, n);
@@ -312,7 +311,8 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
   if (dev)
     dev->leaving = false;
   if (dev && dev->state == DEVICE_CLOSING) {
-    drum_set_state_locked (d, dev, stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
+    drum_set_state_locked (d, dev,
+                           stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);

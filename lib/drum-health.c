@@ -15,7 +15,9 @@
 #include "swapdev.h"
 #include "units.h"
 
-enum { AGAIN_SECONDS = 30 }; /* until a file that was full, or a device that could not be emptied, is tried again */
+enum {
+  AGAIN_SECONDS = 30
+}; /* until a file that was full, or a device that could not be emptied, is tried again */
 
 static uint64_t
 in_a_while_ns (void)
@@ -148,7 +150,7 @@ drum_next_sick (struct drum *d, unsigned timeout_ms, struct swapdev **dev, struc
 
   mutex_lock (&d->lock);
   while (ret == 0 && !find_sick_locked (d, dev, run))
-    ret = d->dismissed         ? -ECANCELED
+    ret = d->dismissed          ? -ECANCELED
           : now_ns () >= end_ns ? -ETIMEDOUT
                                 : (mutex_timedwait (&d->lock, &d->sick, &end), 0);
   mutex_unlock (&d->lock);

@@ -22,9 +22,9 @@ struct device {
   uint32_t first; /* of its range of the drum */
   int prio;
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
-  bool leaving; /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
-  bool avoid;   /* see placement.h */
-  unsigned npins;                /* it can't be removed now */
+  bool leaving;   /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
+  bool avoid;     /* see placement.h */
+  unsigned npins; /* it can't be removed now */
   enum drum_device_state before; /* closing: the state that it had */
   uint64_t again_ns;             /* failing: when to try to move its pages off */
   struct health health;
@@ -37,7 +37,7 @@ struct drum {
   pthread_cond_t slots_returned;
   pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
   bool dismissed;      /* nobody asks any more */
-  unsigned nwaiting; /* for slots_returned */
+  unsigned nwaiting;   /* for slots_returned */
   struct room room;
   _Atomic unsigned nclosed; /* devices that are not open */
   unsigned ndevices;

@@ -351,7 +351,6 @@ prepare_write (const struct pages *p, struct chunk *c, const void *buf)
 {
   unsigned nzero = 0;
 
-  c->nnew = c->nmove = 0;
   for (unsigned i = 0; i < c->n; i++) {
     uint64_t page = c->page + i;
     const char *data = data_of (buf, i);
@@ -371,7 +370,8 @@ became_move (const struct pages *p, const struct chunk *c)
 {
   struct pagemap_entry from = pagemap_get (p->map, c->page);
 
-  return c->n == 1 && c->nnew == 1 && has_slot (from) && drum_slot_returns (p->drum, from.slot);
+  return c->n == 1 && c->fate[0] == PLACE && !c->move[0] && has_slot (from) &&
+         drum_slot_returns (p->drum, from.slot);
 }
 
 /* => holds [page, page + n) exclusive; n is at most DRUM_BATCH.

@@ -32,8 +32,8 @@ pass_turn (struct placement *p, struct placement_class *c)
  * every device, in turn, then half of that, down to 1. *min is where to begin, and then where it was found: what no device
  * has need not be asked for again. -ENOSPC if every such device of the class is full. */
 static int
-take_in_class (struct placement *p, struct placement_class *c, bool avoided, uint32_t n, uint32_t *min,
-               struct slot_run *run)
+take_in_class (struct placement *p, struct placement_class *c, bool avoided, uint32_t n,
+               uint32_t *min, struct slot_run *run)
 {
   for (*min = n < *min ? n : *min; *min > 0; *min /= 2)
     for (unsigned i = 0; i < c->n; i++) {
