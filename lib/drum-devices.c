@@ -65,6 +65,7 @@ drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_stat
     room_grow (&d->room, nusable, nfree);
   drum_place_devices_locked (d);
   pthread_cond_broadcast (&d->slots_returned); /* those who wait must count anew */
+  pthread_cond_signal (&d->sick);              /* who is passed over is not looked at */
 }
 
 /* => holds d->lock. Put dev behind all of its priority and above. */
@@ -153,8 +154,12 @@ check_removal_locked (struct drum *d, const struct device *dev)
   uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
 
   mutex_assert_held (&d->lock);
-  if (blist_nfree (dev->blist) != nusable || dev->npins > 0)
+  if (blist_nfree (dev->blist) != nusable)
     return -EBUSY;
+  if (dev->npins > 0)
+    return -EAGAIN;
+  if (counted == 0 && !(dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))
+    return 0; /* the others have done without it */
   if (d->room.nfree - counted >= room_nkept (d->room.nslots - counted))
     return 0;
   return d->room.nmoving > 0 ? -EAGAIN : -ENOSPC;
@@ -330,9 +335,10 @@ drum_reopen_device (struct drum *d, const struct swapdev_place *place)
   dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
-    ret = dev->state == DEVICE_CLOSED || dev->state == DEVICE_FAILED ? 0 : -EBUSY;
+    ret = dev->state < DEVICE_CLOSED || dev->leaving ? -EBUSY : 0;
     if (ret == 0) {
       atomic_store (&dev->health.streak, 0);
+      dev->why = NULL;
       drum_set_state_locked (d, dev, DEVICE_OPEN);
       notice = room_check (&d->room);
     }
@@ -436,14 +442,14 @@ drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t *from, struct 
   return n;
 }
 
-/* => holds d->admin. Is it slow, or has it just failed? */
+/* => holds d->lock. Is it slow, or has it just failed? */
 static bool
 is_in_trouble (struct drum *d, struct device *dev, uint64_t now_ns)
 {
   uint64_t oldest_ns = inflight_oldest_ns (swapdev_inflight (dev->swapdev));
 
   mutex_assert_held (&d->lock);
-  return (oldest_ns && now_ns > oldest_ns + SLOW_NS) || dev->health.nruns > 0;
+  return (oldest_ns && now_ns > oldest_ns + SLOW_NS) || dev->health.nsuspect > 0;
 }
 
 void

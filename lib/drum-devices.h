@@ -57,7 +57,8 @@ int drum_add (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out and close its file; its range can be used again. No request may touch it: none can,
  * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
- * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended. */
+ * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended, or somebody looks at its
+ * suspect slots. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
@@ -74,7 +75,8 @@ void drum_end_closing (struct drum *d, struct swapdev *dev, bool stuck);
 int drum_state_at (struct drum *d, const struct swapdev_place *place,
                    enum drum_device_state *state);
 
-/* Open a closed device again. -ENOENT if there is none, -EBUSY if it is not closed. */
+/* Open a device again that is closed, failing or failed. -ENOENT if there is none, -EBUSY if it is open, or its pages are being
+ * moved off. */
 int drum_reopen_device (struct drum *d, const struct swapdev_place *place);
 
 /* From the next allocation on. -ENOENT, which it says through log.h. */

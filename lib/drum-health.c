@@ -25,40 +25,34 @@ in_a_while_ns (void)
   return now_ns () + AGAIN_SECONDS * UINT64_C (1000000000);
 }
 
-/* => holds d->lock. Where is this slot? */
-static struct device *
-device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
-{
-  uint32_t first = 0;
-  struct device *dev = space_lookup (&d->space, slot, &first);
-
-  if (!dev)
-    bug ("slot %u is on no device", slot);
-  *device_slot = slot - first;
-  return dev;
-}
-
-/* => holds d->lock. */
+/* => holds d->lock. Unless it is known to be failing, or is being removed. */
 static void
-fail_locked (struct drum *d, struct device *dev)
+fail_locked (struct drum *d, struct device *dev, const char *why)
 {
   mutex_assert_held (&d->lock);
-  if (dev->state == DEVICE_OPEN || dev->state == DEVICE_CLOSED)
-    drum_set_state_locked (d, dev, DEVICE_FAILING);
+  if (dev->state != DEVICE_OPEN && dev->state != DEVICE_CLOSED)
+    return;
   dev->again_ns = 0;
-  pthread_cond_signal (&d->sick);
+  dev->why = why;
+  drum_set_state_locked (d, dev, DEVICE_FAILING);
 }
 
 void
 drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
                      uint64_t not_before_ns)
 {
+  bool known = health_suspect (&dev->health, run, not_before_ns);
+
   mutex_assert_held (&d->lock);
+  if (!known && not_before_ns) {
+    drum_give_back_locked (d, dev, run);
+    return;
+  }
   if (dev->state == DEVICE_OPEN)
     room_shrink (&d->room, run.n, 0);
-  if (!health_suspect (&dev->health, run, not_before_ns)) {
+  if (!known) {
     dev->health.nsuspect += run.n; /* nobody will look at them */
-    fail_locked (d, dev);
+    fail_locked (d, dev, "too many of its slots took no data");
   }
   if (!dev->avoid) {
     dev->avoid = true;
@@ -77,7 +71,7 @@ drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, 
   mutex_lock (&d->lock);
   for (unsigned i = 0; i < nruns; i++) {
     struct slot_run run = runs[i];
-    struct device *dev = device_at (d, run.first, &run.first);
+    struct device *dev = drum_device_at (d, run.first, &run.first);
 
     if (dev)
       drum_suspect_locked (d, dev, run, not_before_ns);
@@ -97,12 +91,12 @@ drum_read_failed (struct drum *d, uint32_t slot, int err)
   uint32_t device_slot;
 
   mutex_lock (&d->lock);
-  dev = device_at (d, slot, &device_slot);
+  dev = drum_device_at (d, slot, &device_slot);
   if (dev) {
     if (err == -EBADMSG)
       atomic_fetch_add (&dev->health.nmismatches, 1);
     if (!health_doom (&dev->health, device_slot))
-      fail_locked (d, dev);
+      fail_locked (d, dev, "too many of its pages can't be read");
   }
   mutex_unlock (&d->lock);
 }
@@ -111,15 +105,15 @@ const char *
 drum_locate (struct drum *d, uint32_t slot, uint64_t *offset_bytes)
 {
   uint32_t device_slot;
-  struct device *dev = device_at (d, slot, &device_slot);
+  struct device *dev = drum_device_at (d, slot, &device_slot);
 
   *offset_bytes = (uint64_t) device_slot << PAGE_SHIFT;
   return dev ? swapdev_path (dev->swapdev) : "?";
 }
 
-/* => holds d->lock. */
+/* => holds d->lock. *why is set if it is to be said that a device is failing. */
 static bool
-find_sick_locked (struct drum *d, struct swapdev **swapdev, struct slot_run *run)
+find_sick_locked (struct drum *d, struct swapdev **swapdev, struct slot_run *run, const char **why)
 {
   uint64_t now = now_ns ();
 
@@ -129,6 +123,8 @@ find_sick_locked (struct drum *d, struct swapdev **swapdev, struct slot_run *run
 
     if (dev->state == DEVICE_FAILING && !dev->leaving && dev->again_ns <= now) {
       dev->leaving = true;
+      *why = dev->why;
+      dev->why = NULL;
       *run = (struct slot_run){ .n = 0 };
     } else if (dev->state > DEVICE_CLOSING || !health_next (&dev->health, now, run))
       continue;
@@ -146,14 +142,19 @@ drum_next_sick (struct drum *d, unsigned timeout_ms, struct swapdev **dev, struc
   uint64_t end_ns = now_ns () + timeout_ms * UINT64_C (1000000);
   struct timespec end = { .tv_sec = (time_t) (end_ns / 1000000000),
                           .tv_nsec = (long) (end_ns % 1000000000) };
+  const char *why = NULL;
+  bool found = false;
   int ret = 0;
 
   mutex_lock (&d->lock);
-  while (ret == 0 && !find_sick_locked (d, dev, run))
-    ret = d->dismissed          ? -ECANCELED
-          : now_ns () >= end_ns ? -ETIMEDOUT
-                                : (mutex_timedwait (&d->lock, &d->sick, &end), 0);
+  while (!d->dismissed && !(found = find_sick_locked (d, dev, run, &why)) && now_ns () < end_ns)
+    mutex_timedwait (&d->lock, &d->sick, &end);
+  if (!found)
+    ret = d->dismissed ? -ECANCELED : -ETIMEDOUT;
   mutex_unlock (&d->lock);
+  if (why)
+    log_warning ("%s: is failing: %s: nothing new is put there, and what can be read is moved off",
+                 swapdev_path (*dev), why);
   return ret;
 }
 
@@ -232,18 +233,9 @@ drum_suspect_end (struct drum *d, struct swapdev *swapdev)
 void
 drum_fail_device (struct drum *d, struct swapdev *swapdev, const char *why)
 {
-  struct device *dev;
-  bool fails;
-
   mutex_lock (&d->lock);
-  dev = drum_device_locked (d, swapdev);
-  fails = dev->state == DEVICE_OPEN || dev->state == DEVICE_CLOSED;
-  if (fails)
-    fail_locked (d, dev);
+  fail_locked (d, drum_device_locked (d, swapdev), why);
   mutex_unlock (&d->lock);
-  if (fails)
-    log_warning ("%s: is failing: %s: nothing new is put there, and what can be read is moved off",
-                 swapdev_path (swapdev), why);
 }
 
 void

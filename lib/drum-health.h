@@ -28,7 +28,7 @@ const char *drum_locate (struct drum *d, uint32_t slot, uint64_t *offset_bytes);
 
 /* For the medic. Wait, up to timeout_ms, for something that is sick: suspect slots of a device, in its own numbers, that nobody has
  * looked at (run->n > 0; the device stays until drum_suspect_end); or a failing device, whose pages are to be moved off
- * (run->n == 0; it stays until drum_end_failing). -ETIMEDOUT; -ECANCELED after drum_dismiss. */
+ * (run->n == 0; it stays until drum_end_failing). -ETIMEDOUT; -ECANCELED after drum_dismiss, whatever is sick. */
 int drum_next_sick (struct drum *d, unsigned timeout_ms, struct swapdev **dev,
                     struct slot_run *run);
 void drum_dismiss (struct drum *d);
@@ -41,7 +41,7 @@ void drum_suspect_later (struct drum *d, struct swapdev *dev, struct slot_run ru
 int drum_suspect_bad (struct drum *d, struct swapdev *dev, uint32_t slot);
 void drum_suspect_end (struct drum *d, struct swapdev *dev);
 
-/* Too much is wrong with it. */
+/* Too much is wrong with it. why is said, by the medic; it is not copied. */
 void drum_fail_device (struct drum *d, struct swapdev *dev, const char *why);
 
 /* Its pages have been moved off as far as they can be read; or they could not be for now (done false): later again. */

@@ -27,6 +27,7 @@ struct device {
   unsigned npins; /* it can't be removed now */
   enum drum_device_state before; /* closing: the state that it had */
   uint64_t again_ns;             /* failing: when to try to move its pages off */
+  const char *why;               /* failing: what nobody has said yet */
   struct health health;
 };
 
@@ -51,12 +52,20 @@ uint64_t drum_nusable (const struct device *dev);
 /* => holds d->lock (or admin). NULL if there is none. */
 struct device *drum_device_locked (struct drum *d, const struct swapdev *swapdev);
 
+/* The device that slot is on, and its number there; without any lock, as nothing that has slots in use goes. NULL, which is
+ * a bug. */
+struct device *drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot);
+
 /* => holds d->lock. The devices, their priorities, states or troubles are not what they were. */
 void drum_place_devices_locked (struct drum *d);
 
-/* => holds d->lock. Slots of a device, in its own numbers, that are used, but hold no page, are suspect from here on. */
+/* => holds d->lock. Slots of a device, in its own numbers, that are used, but hold no page, are suspect from here on. If there are
+ * too many runs of them the device is failing; but those that are to be looked at later, since there was no space, are free. */
 void drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
                           uint64_t not_before_ns);
+
+/* => holds d->lock. Slots that are used, but hold no page, are free. */
+void drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run run);
 
 /* => holds d->lock. Change the state of a device, and account for what that changes. */
 void drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state);

@@ -67,9 +67,8 @@ drum_undo (struct drum *d)
   destroy (d, swapdev_undo);
 }
 
-/* => holds d->lock. run is in the device's own numbers. */
-static void
-give_back_locked (struct drum *d, struct device *dev, struct slot_run run)
+void
+drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run run)
 {
   mutex_assert_held (&d->lock);
   if (run.n == 0)
@@ -95,12 +94,12 @@ free_run_locked (struct drum *d, struct slot_run run)
   }
   run.first -= first;
   while (health_take_doomed (&dev->health, run, &doomed)) {
-    give_back_locked (d, dev, (struct slot_run){ run.first, doomed - run.first });
+    drum_give_back_locked (d, dev, (struct slot_run){ run.first, doomed - run.first });
     drum_suspect_locked (d, dev, (struct slot_run){ doomed, 1 }, 0);
     run.n -= doomed + 1 - run.first;
     run.first = doomed + 1;
   }
-  give_back_locked (d, dev, run);
+  drum_give_back_locked (d, dev, run);
 }
 
 /* => holds d->lock. Take n slots, or none: -ENOSPC if the devices above have not so many. */
@@ -227,17 +226,14 @@ drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t
   room_say (notice);
 }
 
-/* The device that slot is on, and its number there. */
-static struct device *
-find_device (struct drum *d, uint32_t slot, uint32_t *device_slot)
+struct device *
+drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
 {
   uint32_t first = 0;
   struct device *dev = space_lookup (&d->space, slot, &first);
 
-  if (!dev) {
+  if (!dev)
     bug ("slot %u is on no device", slot);
-    return NULL;
-  }
   *device_slot = slot - first;
   return dev;
 }
@@ -255,7 +251,7 @@ int
 drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
-  struct device *dev = find_device (d, slot, &device_slot);
+  struct device *dev = drum_device_at (d, slot, &device_slot);
 
   return dev ? note (d, dev, swapdev_read (dev->swapdev, device_slot, iov, niov)) : -EIO;
 }
@@ -264,7 +260,7 @@ int
 drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
-  struct device *dev = find_device (d, slot, &device_slot);
+  struct device *dev = drum_device_at (d, slot, &device_slot);
 
   return dev ? note (d, dev, swapdev_write (dev->swapdev, device_slot, iov, niov)) : -EIO;
 }
@@ -273,7 +269,7 @@ void
 drum_readahead (struct drum *d, struct slot_run run)
 {
   uint32_t device_slot;
-  struct device *dev = find_device (d, run.first, &device_slot);
+  struct device *dev = drum_device_at (d, run.first, &device_slot);
 
   if (dev)
     swapdev_readahead (dev->swapdev, device_slot, run.n);
@@ -294,6 +290,40 @@ drum_usage (struct drum *d, struct drum_usage *usage)
   mutex_unlock (&d->lock);
 }
 
+/* => holds d->lock. Is no slot of the run free? */
+static bool
+none_is_free (const struct device *dev, struct slot_run run)
+{
+  struct slot_run found;
+
+  return !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found);
+}
+
+/* => holds d->lock. Is each slot of a device one of: reserved, bad, suspect, free, or used? */
+static bool
+check_device_locked (struct drum *d, const struct device *dev)
+{
+  const struct health *h = &dev->health;
+  uint64_t nsuspect = 0;
+  bool ok = none_is_free (dev, (struct slot_run){ 0, SWAPDEV_NRESERVED });
+
+  mutex_assert_held (&d->lock);
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    ok = ok && none_is_free (dev, (struct slot_run){ swapdev_bad_slot (dev->swapdev, i), 1 });
+  for (unsigned i = 0; i < h->nruns; i++) {
+    nsuspect += h->suspect[i].run.n;
+    ok = ok && none_is_free (dev, h->suspect[i].run);
+  }
+  for (unsigned i = 0; i < h->ndoomed; i++)
+    ok = ok && none_is_free (dev, (struct slot_run){ h->doomed[i], 1 });
+  /* Those that are being looked at are in no run; nor are those of a failing device that nobody looks at. */
+  ok = ok && (nsuspect == h->nsuspect ||
+              (nsuspect < h->nsuspect && (dev->npins > 0 || dev->state != DEVICE_OPEN)));
+  return ok && blist_nfree (dev->blist) + (uint64_t) h->nsuspect + swapdev_nbad (dev->swapdev) +
+                   SWAPDEV_NRESERVED <=
+                 swapdev_nslots (dev->swapdev);
+}
+
 bool
 drum_check (struct drum *d)
 {
@@ -302,7 +332,7 @@ drum_check (struct drum *d)
 
   mutex_lock (&d->lock);
   for (unsigned i = 0; i < d->ndevices; i++) {
-    ok = ok && blist_check (d->device[i]->blist);
+    ok = ok && blist_check (d->device[i]->blist) && check_device_locked (d, d->device[i]);
     if (d->device[i]->state != DEVICE_OPEN)
       continue;
     nslots += drum_nusable (d->device[i]);

@@ -6,9 +6,28 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+/* Do the two lie side by side, and are both to be looked at now, or both later? */
+static bool
+can_join (const struct suspect *s, struct slot_run run, uint64_t not_before_ns)
+{
+  return (s->not_before_ns == 0) == (not_before_ns == 0) &&
+         (s->run.first + s->run.n == run.first || run.first + run.n == s->run.first);
+}
+
 bool
 health_suspect (struct health *h, struct slot_run run, uint64_t not_before_ns)
 {
+  for (unsigned i = 0; i < h->nruns; i++) {
+    struct suspect *s = &h->suspect[i];
+
+    if (can_join (s, run, not_before_ns)) {
+      s->run.first = run.first < s->run.first ? run.first : s->run.first;
+      s->run.n += run.n;
+      s->not_before_ns = not_before_ns > s->not_before_ns ? not_before_ns : s->not_before_ns;
+      h->nsuspect += run.n;
+      return true;
+    }
+  }
   if (h->nruns == HEALTH_RUNS)
     return false;
   h->suspect[h->nruns++] = (struct suspect){ .run = run, .not_before_ns = not_before_ns };

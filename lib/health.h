@@ -38,7 +38,7 @@ struct health {
   _Atomic uint64_t nmismatches; /* pages that came back with a wrong checksum */
 };
 
-/* false: there are too many. */
+/* Neighbours become one run. false, and nothing is changed: there are too many. */
 bool health_suspect (struct health *h, struct slot_run run, uint64_t not_before_ns);
 
 /* Take a run out that is to be looked at by now; its slots stay counted. */

@@ -148,7 +148,8 @@ add_or_reopen (struct adding *adding, struct job *job)
   swapdev_place_init (&place, spec.path);
   ret = drum_reopen_device (service->drum, &place);
   if (ret == -EBUSY)
-    log_error ("%s: is a device of this drum already", spec.path);
+    log_error ("%s: is open already, or its pages are being moved off: cancel that instead",
+               spec.path);
   else if (ret == 0)
     log_notice ("%s: is open again", spec.path);
   if (ret != -ENOENT)
@@ -212,8 +213,7 @@ check_new (struct live *live, const char *path)
   enum drum_device_state state;
 
   swapdev_place_init (&place, path);
-  if (drum_state_at (live->service->drum, &place, &state) < 0 || state == DEVICE_CLOSED ||
-      state == DEVICE_FAILED)
+  if (drum_state_at (live->service->drum, &place, &state) < 0 || state >= DEVICE_CLOSED)
     return 0;
   log_error (state == DEVICE_CLOSING ? "%s: is being removed: cancel that instead"
                                      : "%s: is a device of this drum already",

@@ -17,7 +17,7 @@
 
 enum {
   PROBE_SLOTS = 16, /* at once */
-  MAX_HALVES = 16,  /* a run has fewer than 2^16 slots: one request's, at most */
+  MAX_HALVES = 32,  /* a run has fewer than 2^32 slots */
   MAX_FAILED = 64,  /* probes of one run */
   WAIT_MS = 10000,
 };
@@ -27,6 +27,7 @@ struct medic {
   void (*failing) (void *opaque, struct swapdev *dev);
   void *opaque;
   pthread_t thread;
+  unsigned char wrote[PROBE_SLOTS * PAGE_BYTES], read[PROBE_SLOTS * PAGE_BYTES];
 };
 
 /* What to write: nobody reads it but we. */
@@ -39,34 +40,32 @@ fill (unsigned char *page, uint32_t slot)
 
 /* Do at most PROBE_SLOTS slots take and keep data? */
 static int
-probe_some (struct swapdev *dev, struct slot_run run)
+probe_some (struct medic *m, struct swapdev *dev, struct slot_run run)
 {
-  static _Thread_local unsigned char wrote[PROBE_SLOTS * PAGE_BYTES],
-    read[PROBE_SLOTS * PAGE_BYTES];
-  struct iovec iov = { .iov_base = wrote, .iov_len = (size_t) run.n * PAGE_BYTES };
+  struct iovec iov = { .iov_base = m->wrote, .iov_len = (size_t) run.n * PAGE_BYTES };
   int ret;
 
   for (uint32_t i = 0; i < run.n; i++)
-    fill (wrote + (size_t) i * PAGE_BYTES, run.first + i);
+    fill (m->wrote + (size_t) i * PAGE_BYTES, run.first + i);
   ret = swapdev_write (dev, run.first, &iov, 1);
   if (ret < 0)
     return ret;
-  iov = (struct iovec){ .iov_base = read, .iov_len = (size_t) run.n * PAGE_BYTES };
+  iov = (struct iovec){ .iov_base = m->read, .iov_len = (size_t) run.n * PAGE_BYTES };
   ret = swapdev_read (dev, run.first, &iov, 1);
   if (ret < 0)
     return ret;
-  return memcmp (wrote, read, (size_t) run.n * PAGE_BYTES) == 0 ? 0 : -EBADMSG;
+  return memcmp (m->wrote, m->read, (size_t) run.n * PAGE_BYTES) == 0 ? 0 : -EBADMSG;
 }
 
 static int
-probe (struct swapdev *dev, struct slot_run run)
+probe (struct medic *m, struct swapdev *dev, struct slot_run run)
 {
   int ret = 0;
 
   while (run.n > 0 && ret == 0) {
     uint32_t n = run.n < PROBE_SLOTS ? run.n : PROBE_SLOTS;
 
-    ret = probe_some (dev, (struct slot_run){ run.first, n });
+    ret = probe_some (m, dev, (struct slot_run){ run.first, n });
     run.first += n;
     run.n -= n;
   }
@@ -96,7 +95,7 @@ treat (struct medic *m, struct swapdev *dev, struct slot_run run)
 
   while (n > 0) {
     struct slot_run r = todo[--n];
-    int ret = nfailed < MAX_FAILED ? probe (dev, r) : -EIO;
+    int ret = nfailed < MAX_FAILED ? probe (m, dev, r) : -EIO;
 
     if (ret == 0)
       drum_suspect_ok (m->drum, dev, r);
@@ -145,12 +144,14 @@ int
 medic_start (struct drum *d, void (*failing) (void *opaque, struct swapdev *dev), void *opaque,
              struct medic **mp)
 {
-  struct medic *m = malloc (sizeof *m);
+  struct medic *m = calloc (1, sizeof *m);
   int ret;
 
   if (!m)
     return -ENOMEM;
-  *m = (struct medic){ .drum = d, .failing = failing, .opaque = opaque };
+  m->drum = d;
+  m->failing = failing;
+  m->opaque = opaque;
   ret = thread_start (&m->thread, "drum-medic", medic_main, m);
   if (ret < 0) {
     free (m);

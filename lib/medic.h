@@ -6,7 +6,7 @@
  * which are few. They are never used again, and kept in the label (NetBSD uvm_swap.c, uvm_swap_markbad). A device with too many
  * of them, or whose label can't hold more, is failing.
  * Locking: none of its own. An I/O that hangs holds up only the medic.
- * Memory:  its stack.
+ * Memory:  128 KiB, from the start on.
  */
 #ifndef DRUM_MEDIC_H
 #define DRUM_MEDIC_H

@@ -248,8 +248,8 @@ count_fate (const struct chunk *c, enum fate fate, unsigned *nmove)
 /* Take slots for n pages that are to be placed, nmove of them moves, and write them there. What a device did not take stays to be
  * placed, and its slots are suspect; 0 also then. -ENOSPC if there is no room for all, and nothing is done. */
 static int
-chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int above, const void *buf,
-           int *error)
+chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int above, bool may_wait,
+           const void *buf, int *error)
 {
   struct slot_run runs[DRUM_BATCH];
   unsigned nruns = 0;
@@ -257,8 +257,8 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
   struct slotio io;
   int ret;
 
-  ret = above == PRIO_ANY ? drum_alloc (p->drum, n - nmove, nmove, runs, &nruns)
-                          : drum_alloc_above (p->drum, above, n - nmove, nmove, runs, &nruns);
+  ret = may_wait ? drum_alloc (p->drum, n - nmove, nmove, runs, &nruns)
+                 : drum_alloc_above (p->drum, above, n - nmove, nmove, runs, &nruns);
   if (ret < 0)
     return ret;
   slotio_init (&io, p->drum, SLOTIO_WRITE);
@@ -298,9 +298,13 @@ chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
   unsigned n, nmove;
   int ret = 0, error = 0;
 
-  for (unsigned tries = 0; (n = count_fate (c, PLACE, &nmove)) > 0 && ret == 0; tries++)
+  for (unsigned tries = 0; ret == 0 && (n = count_fate (c, PLACE, &nmove)) > 0; tries++) {
+    /* Not for the end of a move while some of our own, that only end when all are written, may be what it waits for. */
+    bool may_wait = above == PRIO_ANY && (tries == 0 || c->n == 1);
+
     ret = tries == MAX_TRIES ? error == -ENOSPC ? -EIO : error
-                             : chunk_try (p, c, n, nmove, above, buf, &error);
+                             : chunk_try (p, c, n, nmove, above, may_wait, buf, &error);
+  }
   if (ret < 0)
     chunk_undo (p, c);
   return ret;
