@@ -44,16 +44,12 @@ drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
   bool known = health_suspect (&dev->health, run, not_before_ns);
 
   mutex_assert_held (&d->lock);
-  if (!known && not_before_ns) {
-    drum_give_back_locked (d, dev, run);
-    return;
-  }
-  if (dev->state == DEVICE_OPEN)
+  if (known && dev->state == DEVICE_OPEN)
     room_shrink (&d->room, run.n, 0);
-  if (!known) {
-    dev->health.nsuspect += run.n; /* nobody will look at them */
+  if (!known)
+    drum_give_back_locked (d, dev, run);
+  if (!known && not_before_ns == 0)
     fail_locked (d, dev, "too many of its slots took no data");
-  }
   if (!dev->avoid) {
     dev->avoid = true;
     drum_place_devices_locked (d);
@@ -151,6 +147,7 @@ drum_next_sick (struct drum *d, unsigned timeout_ms, struct swapdev **dev, struc
     mutex_timedwait (&d->lock, &d->sick, &end);
   if (!found)
     ret = d->dismissed ? -ECANCELED : -ETIMEDOUT;
+  d->dismissed = false;
   mutex_unlock (&d->lock);
   if (why)
     log_warning ("%s: is failing: %s: nothing new is put there, and what can be read is moved off",

@@ -28,7 +28,7 @@ const char *drum_locate (struct drum *d, uint32_t slot, uint64_t *offset_bytes);
 
 /* For the medic. Wait, up to timeout_ms, for something that is sick: suspect slots of a device, in its own numbers, that nobody has
  * looked at (run->n > 0; the device stays until drum_suspect_end); or a failing device, whose pages are to be moved off
- * (run->n == 0; it stays until drum_end_failing). -ETIMEDOUT; -ECANCELED after drum_dismiss, whatever is sick. */
+ * (run->n == 0; it stays until drum_end_failing). -ETIMEDOUT; -ECANCELED, once, after drum_dismiss, whatever is sick. */
 int drum_next_sick (struct drum *d, unsigned timeout_ms, struct swapdev **dev,
                     struct slot_run *run);
 void drum_dismiss (struct drum *d);

@@ -37,7 +37,7 @@ struct drum {
   struct space space; /* owner: struct device */
   pthread_cond_t slots_returned;
   pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
-  bool dismissed;      /* nobody asks any more */
+  bool dismissed;      /* who waits for that is to go */
   unsigned nwaiting;   /* for slots_returned */
   struct room room;
   _Atomic unsigned nclosed; /* devices that are not open */
@@ -60,7 +60,7 @@ struct device *drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_s
 void drum_place_devices_locked (struct drum *d);
 
 /* => holds d->lock. Slots of a device, in its own numbers, that are used, but hold no page, are suspect from here on. If there are
- * too many runs of them the device is failing; but those that are to be looked at later, since there was no space, are free. */
+ * too many runs of them they are free again, and the device is failing, unless they are to be looked at later. */
 void drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
                           uint64_t not_before_ns);
 

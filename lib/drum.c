@@ -316,9 +316,8 @@ check_device_locked (struct drum *d, const struct device *dev)
   }
   for (unsigned i = 0; i < h->ndoomed; i++)
     ok = ok && none_is_free (dev, (struct slot_run){ h->doomed[i], 1 });
-  /* Those that are being looked at are in no run; nor are those of a failing device that nobody looks at. */
-  ok = ok && (nsuspect == h->nsuspect ||
-              (nsuspect < h->nsuspect && (dev->npins > 0 || dev->state != DEVICE_OPEN)));
+  ok =
+    ok && (nsuspect == h->nsuspect || dev->npins > 0); /* those that are looked at are in no run */
   return ok && blist_nfree (dev->blist) + (uint64_t) h->nsuspect + swapdev_nbad (dev->swapdev) +
                    SWAPDEV_NRESERVED <=
                  swapdev_nslots (dev->swapdev);

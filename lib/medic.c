@@ -72,13 +72,20 @@ probe (struct medic *m, struct swapdev *dev, struct slot_run run)
   return ret;
 }
 
-/* One slot took no data, alone and again. False if the device has no place to remember that. */
+/* One slot took no data, alone and again. False if its device has no place to remember that: then it may be the device that
+ * takes none, and the slot as good as any. */
 static bool
 mark_bad (struct medic *m, struct swapdev *dev, uint32_t slot)
 {
-  if (drum_suspect_bad (m->drum, dev, slot) < 0) {
+  const char *why = NULL;
+
+  if (swapdev_save_bad (dev) < 0)
+    why = "its label can't be written";
+  else if (drum_suspect_bad (m->drum, dev, slot) < 0)
+    why = "its table of bad slots is full";
+  if (why) {
     drum_suspect_later (m->drum, dev, (struct slot_run){ slot, 1 }, 0);
-    drum_fail_device (m->drum, dev, "its table of bad slots is full");
+    drum_fail_device (m->drum, dev, why);
     return false;
   }
   log_warning ("%s: slot %u is bad, and will not be used again", swapdev_path (dev), slot);

@@ -250,7 +250,7 @@ Test (medic, all_is_bad)
   drum_assert_adds_up (drum);
 }
 
-/* A label that can't be written costs only the memory of it. */
+/* Where not even the label can be written it is the device that fails, and no slot is called bad. */
 Test (medic, the_label_fails)
 {
   uint32_t bad = FIRST + 9;
@@ -260,8 +260,11 @@ Test (medic, the_label_fails)
   fail_run (-EIO);
   start ();
   wait_for (&treated);
-  assert_bad (&bad, 1);
-  cr_assert_eq (logged_count ("can't be noted"), 1, "%s", logged_last ());
+  wait_for (&failed);
+  cr_assert_eq (swapdev_nbad (device ().swapdev), 0);
+  cr_assert_eq (device ().nsuspect, 1);
+  cr_assert (device ().state == DEVICE_FAILING);
+  cr_assert_eq (logged_count ("is failing: its label can't be written"), 1, "%s", logged_last ());
 }
 
 /* With a full table, one more bad slot makes the device a failing one; the slot is nobody's. */
@@ -335,7 +338,7 @@ Test (medic, a_device_that_is_looked_at_stays)
   cr_assert_eq (drum_remove (drum, dev), 0, "suspect slots are nobody's");
 }
 
-/* What was dismissed does nothing any more, whatever is sick. */
+/* Who is dismissed goes, whatever is sick; the next one finds it. */
 Test (medic, dismissed)
 {
   struct swapdev *dev;
@@ -345,6 +348,6 @@ Test (medic, dismissed)
   drum_dismiss (drum);
   cr_assert_eq (drum_next_sick (drum, 10000, &dev, &run), -ECANCELED);
   start ();
-  stop ();
-  cr_assert_eq (device ().nsuspect, RUN);
+  wait_for (&treated);
+  assert_bad (NULL, 0);
 }
