@@ -460,7 +460,6 @@ drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
     struct device *dev = d->device[i];
     bool trouble;
 
-    inflight_scan (swapdev_inflight (dev->swapdev), swapdev_path (dev->swapdev), now_ns, limit_ns);
     mutex_lock (&d->lock);
     trouble = is_in_trouble (d, dev, now_ns);
     if (trouble != dev->avoid) {
@@ -468,6 +467,7 @@ drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
       drum_place_devices_locked (d);
     }
     mutex_unlock (&d->lock);
+    inflight_scan (swapdev_inflight (dev->swapdev), swapdev_path (dev->swapdev), now_ns, limit_ns);
   }
   mutex_unlock (&d->admin);
 }
