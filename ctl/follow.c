@@ -43,7 +43,10 @@ print_done (const struct job *job, const char *name)
     printf ("%s: added\n", name);
     return;
   }
-  printf ("%s: %s", name, is_kind (job, "remove") ? "removed" : "rebalanced");
+  printf ("%s: %s", name,
+          is_kind (job, "remove")     ? "removed"
+          : is_kind (job, "evacuate") ? "evacuated"
+                                      : "rebalanced");
   format_bytes (job->done, done);
   if (job->done && job->seconds >= 1)
     printf (", %s moved in %s, %s", done, text_duration (job->seconds, duration),

@@ -43,8 +43,8 @@ static const struct table_column device_columns[D_NCOLUMNS] = {
   [D_AVAIL]    = { "AVAIL",    COLUMN_BYTES,  "bytes that are free" },
   [D_PERCENT]  = { "USE%",     COLUMN_NUMBER, "percent of what can be used that is in use" },
   [D_PRIO]     = { "PRIO",     COLUMN_NUMBER, "priority; higher is used first" },
-  [D_STATE]    = { "STATE",    COLUMN_TEXT,   "open, closing, closed or adding" },
-  [D_BAD]      = { "BAD",      COLUMN_NUMBER, "bad slots, which are never used again" },
+  [D_STATE]    = { "STATE",    COLUMN_TEXT,   "open, closing, closed, failing, failed or adding" },
+  [D_BAD]      = { "BAD",      COLUMN_NUMBER, "slots that failed: never used again, or to be looked at" },
   [D_READ]     = { "READ",     COLUMN_BYTES,  "bytes read since it was added" },
   [D_WRITTEN]  = { "WRITTEN",  COLUMN_BYTES,  "bytes written since it was added" },
   [D_READS]    = { "READS",    COLUMN_NUMBER, "reads since it was added" },
@@ -116,7 +116,7 @@ enum {
 /* clang-format off */
 static const struct table_column job_columns[J_NCOLUMNS] = {
   [J_ID]         = { "ID",         COLUMN_NUMBER,  "number, for wait and cancel" },
-  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove or rebalance" },
+  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove, rebalance or evacuate" },
   [J_DEVICE]     = { "DEVICE",     COLUMN_TEXT,    "what it is about" },
   [J_STATE]      = { "STATE",      COLUMN_TEXT,    "running, done, failed or cancelled" },
   [J_DONE]       = { "DONE",       COLUMN_BYTES,   "bytes moved" },

@@ -187,7 +187,9 @@ put_device_info (FILE *out, const struct snapshot *snap)
 static void
 put_device_state (FILE *out, const struct snapshot *snap)
 {
-  static const char *const states[] = { "open", "closing", "closed", "adding" };
+  static const char *const states[] = {
+    "open", "closing", "closed", "failing", "failed", "adding"
+  };
 
   describe (out, "device_state", "gauge", "1 for the state that a device is in, 0 for the others.");
   for (size_t i = 0; i < snap->ndevices; i++)

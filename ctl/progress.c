@@ -22,9 +22,10 @@ subject (const struct job *job)
 static const char *
 doing (const struct job *job)
 {
-  return strcmp (job->kind, "add") == 0      ? "adding"
-         : strcmp (job->kind, "remove") == 0 ? "removing"
-                                             : "rebalancing";
+  return strcmp (job->kind, "add") == 0        ? "adding"
+         : strcmp (job->kind, "remove") == 0   ? "removing"
+         : strcmp (job->kind, "evacuate") == 0 ? "evacuating"
+                                               : "rebalancing";
 }
 
 /* Clients move pages, too: a job may do less than its total, or more. */

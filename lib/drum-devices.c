@@ -17,6 +17,8 @@
 _Static_assert(DRUM_MAX_DEVICES == (int) SPACE_MAX, "every device has a range");
 _Static_assert(DRUM_MAX_DEVICES == (int) PLACEMENT_MAX, "every device has its turn");
 
+#define SLOW_NS UINT64_C (1000000000) /* an I/O out for so long: others are asked first */
+
 int
 drum_check_sizes (const uint32_t *nslots, unsigned n)
 {
@@ -27,9 +29,14 @@ drum_check_sizes (const uint32_t *nslots, unsigned n)
   return n > DRUM_MAX_DEVICES ? -EMFILE : sum > SLOT_MAX ? -EFBIG : 0;
 }
 
-/* => holds d->lock. The devices, their priorities or states are not what they were. */
-static void
-place_devices_locked (struct drum *d)
+uint64_t
+drum_nusable (const struct device *dev)
+{
+  return swapdev_nusable (dev->swapdev) - dev->health.nsuspect;
+}
+
+void
+drum_place_devices_locked (struct drum *d)
 {
   struct placement_device open[DRUM_MAX_DEVICES];
   unsigned n = 0;
@@ -39,7 +46,7 @@ place_devices_locked (struct drum *d)
     const struct device *dev = d->device[i];
 
     if (dev->state == DEVICE_OPEN)
-      open[n++] = (struct placement_device){ dev->blist, dev->first, dev->prio };
+      open[n++] = (struct placement_device){ dev->blist, dev->first, dev->prio, dev->avoid };
   }
   atomic_store (&d->nclosed, d->ndevices - n);
   placement_set (&d->placement, open, n);
@@ -48,7 +55,7 @@ place_devices_locked (struct drum *d)
 void
 drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state)
 {
-  uint64_t nusable = swapdev_nusable (dev->swapdev), nfree = blist_nfree (dev->blist);
+  uint64_t nusable = drum_nusable (dev), nfree = blist_nfree (dev->blist);
   bool was_open = dev->state == DEVICE_OPEN;
 
   mutex_assert_held (&d->lock);
@@ -57,8 +64,9 @@ drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_stat
     room_shrink (&d->room, nusable, nfree);
   else if (!was_open && state == DEVICE_OPEN)
     room_grow (&d->room, nusable, nfree);
-  place_devices_locked (d);
+  drum_place_devices_locked (d);
   pthread_cond_broadcast (&d->slots_returned); /* those who wait must count anew */
+  pthread_cond_signal (&d->sick);              /* who is passed over is not looked at */
 }
 
 /* => holds d->lock. Put dev behind all of its priority and above. */
@@ -118,7 +126,7 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   ret = space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    place_devices_locked (d);
+    drum_place_devices_locked (d);
     room_grow (&d->room, swapdev_nusable (swapdev), blist_nfree (dev->blist));
     notice = room_check (&d->room);
     pthread_cond_broadcast (&d->slots_returned);
@@ -131,9 +139,8 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   return ret;
 }
 
-/* => holds d->admin or d->lock; NULL if there is none. */
-static struct device *
-device_of (struct drum *d, const struct swapdev *swapdev)
+struct device *
+drum_device_locked (struct drum *d, const struct swapdev *swapdev)
 {
   for (unsigned i = 0; i < d->ndevices; i++)
     if (d->device[i]->swapdev == swapdev)
@@ -145,12 +152,16 @@ device_of (struct drum *d, const struct swapdev *swapdev)
 static int
 check_removal_locked (struct drum *d, const struct device *dev)
 {
-  uint64_t nusable = swapdev_nusable (dev->swapdev);
+  uint64_t nusable = drum_nusable (dev);
   uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
 
   mutex_assert_held (&d->lock);
   if (blist_nfree (dev->blist) != nusable)
     return -EBUSY;
+  if (dev->npins > 0)
+    return -EAGAIN;
+  if (counted == 0 && !(dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))
+    return 0; /* the others have done without it */
   if (d->room.nfree - counted >= room_nkept (d->room.nslots - counted))
     return 0;
   return d->room.nmoving > 0 ? -EAGAIN : -ENOSPC;
@@ -165,13 +176,13 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     ret = check_removal_locked (d, dev);
   if (ret == 0) {
     drum_set_state_locked (d, dev, DEVICE_CLOSED);
     take_out_device_locked (d, dev);
-    place_devices_locked (d); /* nclosed */
+    drum_place_devices_locked (d); /* nclosed */
     space_remove (&d->space, dev->first);
     notice = room_check (&d->room);
   }
@@ -196,7 +207,7 @@ say_unknown (const struct swapdev_place *place)
 static uint64_t
 nused_on (const struct device *dev)
 {
-  return swapdev_nusable (dev->swapdev) - blist_nfree (dev->blist);
+  return drum_nusable (dev) - blist_nfree (dev->blist);
 }
 
 /* => holds d->admin. NULL if there is none. */
@@ -228,7 +239,7 @@ static bool
 fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused, uint64_t *room)
 {
   uint64_t counted = dev->state == DEVICE_OPEN;
-  uint64_t rest = d->room.nslots - counted * swapdev_nusable (dev->swapdev);
+  uint64_t rest = d->room.nslots - counted * drum_nusable (dev);
   uint64_t rest_free = d->room.nfree - counted * blist_nfree (dev->blist);
   uint64_t spare = room_nkept (rest) + room_low_water (rest) + nleaving_locked (d);
 
@@ -303,11 +314,12 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
   struct device *dev;
 
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     dev->leaving = false;
   if (dev && dev->state == DEVICE_CLOSING) {
-    drum_set_state_locked (d, dev, stuck ? DEVICE_CLOSED : dev->before);
+    drum_set_state_locked (d, dev,
+                           stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);
@@ -325,8 +337,10 @@ drum_reopen_device (struct drum *d, const struct swapdev_place *place)
   dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
-    ret = dev->state == DEVICE_CLOSED ? 0 : -EBUSY;
+    ret = dev->state < DEVICE_CLOSED || dev->leaving ? -EBUSY : 0;
     if (ret == 0) {
+      atomic_store (&dev->health.streak, 0);
+      dev->why = NULL;
       drum_set_state_locked (d, dev, DEVICE_OPEN);
       notice = room_check (&d->room);
     }
@@ -349,7 +363,7 @@ drum_set_priority (struct drum *d, const struct swapdev_place *place, int prio)
     take_out_device_locked (d, dev);
     dev->prio = prio;
     insert_device_locked (d, dev);
-    place_devices_locked (d);
+    drum_place_devices_locked (d);
     mutex_unlock (&d->lock);
   }
   mutex_unlock (&d->admin);
@@ -384,9 +398,11 @@ describe_locked (struct drum *d, const struct device *dev)
     .state = dev->state,
     .first = dev->first,
     .end = dev->first + swapdev_nslots (dev->swapdev),
-    .nslots = swapdev_nusable (dev->swapdev),
+    .nslots = (uint32_t) drum_nusable (dev),
     .nfree = blist_nfree (dev->blist),
     .added_ns = dev->added_ns,
+    .nsuspect = dev->health.nsuspect,
+    .nmismatches = dev->health.nmismatches,
   };
 }
 
@@ -409,7 +425,7 @@ drum_device (struct drum *d, const struct swapdev *swapdev, struct drum_device_i
   const struct device *dev;
 
   mutex_lock (&d->lock);
-  dev = device_of (d, swapdev);
+  dev = drum_device_locked (d, swapdev);
   if (dev)
     *info = describe_locked (d, dev);
   mutex_unlock (&d->lock);
@@ -444,14 +460,32 @@ drum_free_runs (struct drum *d, struct swapdev *swapdev, uint32_t *from, struct 
   return n;
 }
 
+/* => holds d->lock. Is it slow, or has it just failed? */
+static bool
+is_in_trouble (struct drum *d, struct device *dev, uint64_t now_ns)
+{
+  uint64_t oldest_ns = inflight_oldest_ns (swapdev_inflight (dev->swapdev));
+
+  mutex_assert_held (&d->lock);
+  return (oldest_ns && now_ns > oldest_ns + SLOW_NS) || dev->health.nsuspect > 0;
+}
+
 void
 drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns)
 {
   mutex_lock (&d->admin);
   for (unsigned i = 0; i < d->ndevices; i++) {
-    struct swapdev *swapdev = d->device[i]->swapdev;
+    struct device *dev = d->device[i];
+    bool trouble;
 
-    inflight_scan (swapdev_inflight (swapdev), swapdev_path (swapdev), now_ns, limit_ns);
+    mutex_lock (&d->lock);
+    trouble = is_in_trouble (d, dev, now_ns);
+    if (trouble != dev->avoid) {
+      dev->avoid = trouble;
+      drum_place_devices_locked (d);
+    }
+    mutex_unlock (&d->lock);
+    inflight_scan (swapdev_inflight (dev->swapdev), swapdev_path (dev->swapdev), now_ns, limit_ns);
   }
   mutex_unlock (&d->admin);
 }

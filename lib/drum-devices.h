@@ -29,6 +29,8 @@ enum drum_device_state {
   DEVICE_OPEN,
   DEVICE_CLOSING, /* passed over; its pages are being moved off */
   DEVICE_CLOSED,  /* passed over; not all of its pages could be moved off */
+  DEVICE_FAILING, /* passed over; too much is wrong with it, and its pages are to be moved off */
+  DEVICE_FAILED,  /* the same, and what could be read has been moved */
 };
 
 struct drum_device_info {
@@ -38,7 +40,9 @@ struct drum_device_info {
   uint32_t first, end; /* its range of the drum, half open */
   uint32_t nslots;     /* usable */
   uint32_t nfree;
-  uint64_t added_ns; /* when it came: now_ns */
+  uint64_t added_ns;    /* when it came: now_ns */
+  uint32_t nsuspect;    /* neither: they failed, and will be looked at */
+  uint64_t nmismatches; /* pages that came back with a wrong checksum */
 };
 
 /* Can n devices with these numbers of slots (reserved ones included) stand in one drum? -EFBIG if they need more than
@@ -54,7 +58,8 @@ int drum_add (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out and close its file; its range can be used again. No request may touch it: none can,
  * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
- * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended. */
+ * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended, or somebody looks at its
+ * suspect slots. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
@@ -71,7 +76,8 @@ void drum_end_closing (struct drum *d, struct swapdev *dev, bool stuck);
 int drum_state_at (struct drum *d, const struct swapdev_place *place,
                    enum drum_device_state *state);
 
-/* Open a closed device again. -ENOENT if there is none, -EBUSY if it is not closed. */
+/* Open a device again that is closed, failing or failed. -ENOENT if there is none, -EBUSY if it is open, or its pages are being
+ * moved off. */
 int drum_reopen_device (struct drum *d, const struct swapdev_place *place);
 
 /* How many requests may be under way on the device at once; 0: no limit. -ENOENT, which it says through log.h. */
@@ -96,7 +102,8 @@ void drum_release_devices (struct drum *d);
 unsigned drum_free_runs (struct drum *d, struct swapdev *dev, uint32_t *from,
                          struct slot_run *runs);
 
-/* Say what I/O is out for limit_ns or longer: see inflight_scan. */
+/* To be called some times a second. Say what I/O is out for limit_ns or longer (inflight_scan), and pass over devices whose I/O
+ * is out for more than a second while others have room. */
 void drum_scan_inflight (struct drum *d, uint64_t now_ns, uint64_t limit_ns);
 
 #endif

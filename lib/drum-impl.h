@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 
 #include "drum-devices.h"
+#include "drum-health.h"
 #include "drum.h"
+#include "health.h"
 #include "mutex.h"
 #include "placement.h"
 #include "room.h"
@@ -21,8 +23,13 @@ struct device {
   int prio;
   uint64_t added_ns;                      /* now_ns */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
-  enum drum_device_state before;          /* closing: what it was */
-  bool leaving; /* somebody moves its pages off: from drum_close_device to drum_end_closing */
+  bool leaving;   /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
+  bool avoid;     /* see placement.h */
+  unsigned npins; /* it can't be removed now */
+  enum drum_device_state before; /* closing: the state that it had */
+  uint64_t again_ns;             /* failing: when to try to move its pages off */
+  const char *why;               /* failing: what nobody has said yet */
+  struct health health;
 };
 
 struct drum {
@@ -30,13 +37,36 @@ struct drum {
   struct mutex lock;  /* all below, but readers of space and nclosed take none */
   struct space space; /* owner: struct device */
   pthread_cond_t slots_returned;
-  unsigned nwaiting; /* for slots_returned */
+  pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
+  bool dismissed;      /* who waits for that is to go */
+  unsigned nwaiting;   /* for slots_returned */
   struct room room;
   _Atomic unsigned nclosed; /* devices that are not open */
   unsigned ndevices;
   struct device *device[DRUM_MAX_DEVICES]; /* by priority, highest first; equal ones as they came */
   struct placement placement;
 };
+
+/* Its slots, without those that are reserved, bad, or suspect. */
+uint64_t drum_nusable (const struct device *dev);
+
+/* => holds d->lock (or admin). NULL if there is none. */
+struct device *drum_device_locked (struct drum *d, const struct swapdev *swapdev);
+
+/* The device that slot is on, and its number there; without any lock, as nothing that has slots in use goes. NULL, which is
+ * a bug. */
+struct device *drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot);
+
+/* => holds d->lock. The devices, their priorities, states or troubles are not what they were. */
+void drum_place_devices_locked (struct drum *d);
+
+/* => holds d->lock. Slots of a device, in its own numbers, that are used, but hold no page, are suspect from here on. If there are
+ * too many runs of them they are free again, and the device is failing, unless they are to be looked at later. */
+void drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
+                          uint64_t not_before_ns);
+
+/* => holds d->lock. Slots that are used, but hold no page, are free. */
+void drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run run);
 
 /* => holds d->lock. Change the state of a device, and account for what that changes. */
 void drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state);

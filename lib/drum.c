@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bug.h"
 #include "drum-impl.h"
@@ -19,6 +20,7 @@
 int
 drum_create (uint32_t stripe_bytes, struct drum **dp)
 {
+  pthread_condattr_t attr;
   struct drum *d;
 
   if (stripe_bytes < STRIPE_MIN_BYTES || stripe_bytes > STRIPE_MAX_BYTES ||
@@ -30,6 +32,10 @@ drum_create (uint32_t stripe_bytes, struct drum **dp)
   mutex_init (&d->admin);
   mutex_init (&d->lock);
   pthread_cond_init (&d->slots_returned, NULL);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&d->sick, &attr);
+  pthread_condattr_destroy (&attr);
   d->placement.stripe_slots = stripe_bytes >> PAGE_SHIFT;
   *dp = d;
   return 0;
@@ -42,6 +48,7 @@ destroy (struct drum *d, void (*end_device) (struct swapdev *))
     end_device (d->device[i]->swapdev);
     free (d->device[i]);
   }
+  pthread_cond_destroy (&d->sick);
   pthread_cond_destroy (&d->slots_returned);
   mutex_destroy (&d->lock);
   mutex_destroy (&d->admin);
@@ -60,18 +67,39 @@ drum_undo (struct drum *d)
   destroy (d, swapdev_undo);
 }
 
-/* => holds d->lock. */
+void
+drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run run)
+{
+  mutex_assert_held (&d->lock);
+  if (run.n == 0)
+    return;
+  if (blist_free (dev->blist, run.first, run.n) == 0)
+    d->room.nfree += dev->state == DEVICE_OPEN ? run.n : 0;
+  else
+    bug ("%s: slots %u to %u are freed, and were not used", swapdev_path (dev->swapdev), run.first,
+         run.first + run.n - 1);
+}
+
+/* => holds d->lock. Doomed slots among them are not given back. */
 static void
 free_run_locked (struct drum *d, struct slot_run run)
 {
-  uint32_t first = 0;
+  uint32_t first = 0, doomed;
   struct device *dev = space_lookup (&d->space, run.first, &first);
 
   mutex_assert_held (&d->lock);
-  if (dev && blist_free (dev->blist, run.first - first, run.n) == 0)
-    d->room.nfree += dev->state == DEVICE_OPEN ? run.n : 0;
-  else
-    bug ("slots %u to %u are freed, and were not used", run.first, run.first + run.n - 1);
+  if (!dev) {
+    bug ("slot %u is freed, and on no device", run.first);
+    return;
+  }
+  run.first -= first;
+  while (health_take_doomed (&dev->health, run, &doomed)) {
+    drum_give_back_locked (d, dev, (struct slot_run){ run.first, doomed - run.first });
+    drum_suspect_locked (d, dev, (struct slot_run){ doomed, 1 }, 0);
+    run.n -= doomed + 1 - run.first;
+    run.first = doomed + 1;
+  }
+  drum_give_back_locked (d, dev, run);
 }
 
 /* => holds d->lock. Take n slots, or none: -ENOSPC if the devices above have not so many. */
@@ -198,47 +226,53 @@ drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t
   room_say (notice);
 }
 
-/* The device that slot is on, and its number there. */
-static struct swapdev *
-find_device (struct drum *d, uint32_t slot, uint32_t *device_slot)
+struct device *
+drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
 {
   uint32_t first = 0;
   struct device *dev = space_lookup (&d->space, slot, &first);
 
-  if (!dev) {
+  if (!dev)
     bug ("slot %u is on no device", slot);
-    return NULL;
-  }
   *device_slot = slot - first;
-  return dev->swapdev;
+  return dev;
+}
+
+/* How an I/O went. */
+static int
+note (struct drum *d, struct device *dev, int ret)
+{
+  if (health_note (&dev->health, ret))
+    drum_fail_device (d, dev->swapdev, strerror (-ret));
+  return ret;
 }
 
 int
 drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
-  struct swapdev *swapdev = find_device (d, slot, &device_slot);
+  struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return swapdev ? swapdev_read (swapdev, device_slot, iov, niov) : -EIO;
+  return dev ? note (d, dev, swapdev_read (dev->swapdev, device_slot, iov, niov)) : -EIO;
 }
 
 int
 drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
-  struct swapdev *swapdev = find_device (d, slot, &device_slot);
+  struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return swapdev ? swapdev_write (swapdev, device_slot, iov, niov) : -EIO;
+  return dev ? note (d, dev, swapdev_write (dev->swapdev, device_slot, iov, niov)) : -EIO;
 }
 
 void
 drum_readahead (struct drum *d, struct slot_run run)
 {
   uint32_t device_slot;
-  struct swapdev *swapdev = find_device (d, run.first, &device_slot);
+  struct device *dev = drum_device_at (d, run.first, &device_slot);
 
-  if (swapdev)
-    swapdev_readahead (swapdev, device_slot, run.n);
+  if (dev)
+    swapdev_readahead (dev->swapdev, device_slot, run.n);
 }
 
 uint32_t
@@ -256,6 +290,39 @@ drum_usage (struct drum *d, struct drum_usage *usage)
   mutex_unlock (&d->lock);
 }
 
+/* => holds d->lock. Is no slot of the run free? */
+static bool
+none_is_free (const struct device *dev, struct slot_run run)
+{
+  struct slot_run found;
+
+  return !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found);
+}
+
+/* => holds d->lock. Is each slot of a device one of: reserved, bad, suspect, free, or used? */
+static bool
+check_device_locked (struct drum *d, const struct device *dev)
+{
+  const struct health *h = &dev->health;
+  uint64_t nsuspect = 0;
+  bool ok = none_is_free (dev, (struct slot_run){ 0, SWAPDEV_NRESERVED });
+
+  mutex_assert_held (&d->lock);
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    ok = ok && none_is_free (dev, (struct slot_run){ swapdev_bad_slot (dev->swapdev, i), 1 });
+  for (unsigned i = 0; i < h->nruns; i++) {
+    nsuspect += h->suspect[i].run.n;
+    ok = ok && none_is_free (dev, h->suspect[i].run);
+  }
+  for (unsigned i = 0; i < h->ndoomed; i++)
+    ok = ok && none_is_free (dev, (struct slot_run){ h->doomed[i], 1 });
+  ok =
+    ok && (nsuspect == h->nsuspect || dev->npins > 0); /* those that are looked at are in no run */
+  return ok && blist_nfree (dev->blist) + (uint64_t) h->nsuspect + swapdev_nbad (dev->swapdev) +
+                   SWAPDEV_NRESERVED <=
+                 swapdev_nslots (dev->swapdev);
+}
+
 bool
 drum_check (struct drum *d)
 {
@@ -264,10 +331,10 @@ drum_check (struct drum *d)
 
   mutex_lock (&d->lock);
   for (unsigned i = 0; i < d->ndevices; i++) {
-    ok = ok && blist_check (d->device[i]->blist);
+    ok = ok && blist_check (d->device[i]->blist) && check_device_locked (d, d->device[i]);
     if (d->device[i]->state != DEVICE_OPEN)
       continue;
-    nslots += swapdev_nusable (d->device[i]->swapdev);
+    nslots += drum_nusable (d->device[i]);
     nfree += blist_nfree (d->device[i]->blist);
   }
   ok = ok && nslots == d->room.nslots && nfree == d->room.nfree &&

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "drum-devices.h"
+#include "drum-health.h"
 #include "drum.h"
 #include "export.h"
 #include "job.h"
@@ -39,8 +40,9 @@ struct pass {
   int (*check) (struct pass *pass);
   /* evacuate_device: */
   struct swapdev *dev;
-  uint64_t total; /* slots used at the begin */
-  uint64_t nlost; /* pages given up */
+  enum drum_device_state state; /* that it has to keep: closing or failing */
+  uint64_t total;               /* slots used at the begin */
+  uint64_t nlost;               /* pages given up */
   /* evacuate_upwards: */
   uint64_t done; /* slots moved by earlier passes */
   const struct drum_device_info *from;
@@ -133,7 +135,7 @@ check_device (struct pass *pass)
   nused = info.nslots - info.nfree;
   job_progress (pass->job, (pass->total > nused ? pass->total - nused : 0) * PAGE_BYTES,
                 pass->total * PAGE_BYTES);
-  if (info.state != DEVICE_CLOSING)
+  if (info.state != pass->state)
     return -ENOSPC; /* a client needed the room, and has it again */
   return job_is_cancelled (pass->job) ? -ECANCELED : 0;
 }
@@ -207,21 +209,33 @@ explain (const struct pass *pass, const char *path, int ret)
     log_error ("%s: its pages can't be moved: %s: it is as it was", path, strerror (-ret));
 }
 
+static int
+begin_device (struct pass *pass, struct job *job, const struct evacuation *ev, struct swapdev *dev,
+              enum drum_device_state state)
+{
+  struct drum_device_info info;
+  int ret = pass_init (pass, job, ev);
+
+  if (ret < 0)
+    return ret;
+  drum_device (ev->drum, dev, &info);
+  pass->dev = dev;
+  pass->check = check_device;
+  pass->state = state;
+  pass->move.first_slot = info.first;
+  pass->move.end_slot = info.end;
+  pass->total = info.nslots - info.nfree;
+  return 0;
+}
+
 int
 evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force)
 {
-  struct drum_device_info info;
   char *path = strdup (swapdev_path (dev)); /* the device is gone in the end */
   struct pass pass;
-  int ret = path ? pass_init (&pass, job, ev) : -ENOMEM;
+  int ret = path ? begin_device (&pass, job, ev, dev, DEVICE_CLOSING) : -ENOMEM;
 
   if (ret == 0) {
-    pass.dev = dev;
-    pass.check = check_device;
-    drum_device (ev->drum, dev, &info);
-    pass.move.first_slot = info.first;
-    pass.move.end_slot = info.end;
-    pass.total = info.nslots - info.nfree;
     ret = empty_device (&pass, force);
     if (ret == 0)
       ret = let_go (&pass);
@@ -236,6 +250,31 @@ evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *d
   if (ret < 0)
     drum_end_closing (ev->drum, dev, ret == -ENODATA);
   return ret;
+}
+
+int
+evacuate_failing (struct job *job, const struct evacuation *ev, struct swapdev *dev)
+{
+  struct pass pass;
+  int ret = begin_device (&pass, job, ev, dev, DEVICE_FAILING);
+
+  if (ret == 0) {
+    ret = empty_device (&pass, false);
+    if (ret == 0)
+      log_warning ("%s: has failed; all of its pages have been moved off: replace it",
+                   swapdev_path (dev));
+    else if (ret == -ENODATA)
+      log_warning ("%s: has failed, and %" PRIu64
+                   " pages on it can't be read: remove it with force "
+                   "to give them up",
+                   swapdev_path (dev), pass.nunreadable);
+    else if (ret != -ECANCELED)
+      log_error ("%s: is failing, and its pages can't be moved now: %s: add a device",
+                 swapdev_path (dev), strerror (-ret));
+    pass_end (&pass);
+  }
+  drum_end_failing (ev->drum, dev, ret == 0 || ret == -ENODATA);
+  return ret == -ENODATA ? 0 : ret;
 }
 
 /* How much has been moved, and is the device still what it was when we began with it? */

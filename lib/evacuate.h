@@ -33,6 +33,9 @@ struct evacuation {
  * says that these are to be marked as lost. */
 int evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force);
 
+/* Move all pages that can be read off a failing device, which stays: failed; or failing as before, if there is no room. */
+int evacuate_failing (struct job *job, const struct evacuation *ev, struct swapdev *dev);
+
 /* Move pages up into room on devices of higher priority, from the lowest devices first. */
 int evacuate_upwards (struct job *job, const struct evacuation *ev);
 

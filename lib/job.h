@@ -23,7 +23,7 @@ enum {
   JOB_LISTED = 16, /* pages listed as unreadable */
 };
 
-enum job_kind { JOB_ADD, JOB_REMOVE, JOB_REBALANCE };
+enum job_kind { JOB_ADD, JOB_REMOVE, JOB_REBALANCE, JOB_EVACUATE };
 enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
 struct job_page {

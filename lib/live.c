@@ -8,9 +8,11 @@
 #include <string.h>
 
 #include "drum-devices.h"
+#include "drum-health.h"
 #include "evacuate.h"
 #include "job.h"
 #include "log.h"
+#include "medic.h"
 #include "mutex.h"
 #include "prealloc.h"
 #include "service.h"
@@ -28,6 +30,7 @@ struct live {
   struct mutex mutex;
   struct service *service;
   struct jobs *jobs;
+  struct medic *medic;
   struct adding *adding;
   bool rebalancing;
   uint64_t started_ns;
@@ -40,6 +43,9 @@ struct removing {
   char *path; /* the device is gone in the end */
   bool force;
 };
+
+static struct evacuation everything (struct live *live);
+static void failing (void *opaque, struct swapdev *dev);
 
 int
 live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
@@ -55,6 +61,13 @@ live_create (struct service *service, void (*ended) (void *opaque), void *opaque
   mutex_init (&live->mutex);
   live->service = service;
   live->started_ns = now_ns ();
+  ret = medic_start (service->drum, failing, live, &live->medic);
+  if (ret < 0) {
+    jobs_destroy (live->jobs);
+    mutex_destroy (&live->mutex);
+    free (live);
+    return ret;
+  }
   *livep = live;
   return 0;
 }
@@ -62,6 +75,7 @@ live_create (struct service *service, void (*ended) (void *opaque), void *opaque
 void
 live_destroy (struct live *live)
 {
+  medic_stop (live->medic);
   jobs_destroy (live->jobs);
   mutex_destroy (&live->mutex);
   free (live);
@@ -134,7 +148,8 @@ add_or_reopen (struct adding *adding, struct job *job)
   swapdev_place_init (&place, spec.path);
   ret = drum_reopen_device (service->drum, &place);
   if (ret == -EBUSY)
-    log_error ("%s: is a device of this drum already", spec.path);
+    log_error ("%s: is open already, or its pages are being moved off: cancel that instead",
+               spec.path);
   else if (ret == 0)
     log_notice ("%s: is open again", spec.path);
   if (ret != -ENOENT)
@@ -198,7 +213,7 @@ check_new (struct live *live, const char *path)
   enum drum_device_state state;
 
   swapdev_place_init (&place, path);
-  if (drum_state_at (live->service->drum, &place, &state) < 0 || state == DEVICE_CLOSED)
+  if (drum_state_at (live->service->drum, &place, &state) < 0 || state >= DEVICE_CLOSED)
     return 0;
   log_error (state == DEVICE_CLOSING ? "%s: is being removed: cancel that instead"
                                      : "%s: is a device of this drum already",
@@ -253,22 +268,34 @@ remove_main (struct job *job, void *opaque)
   return ret;
 }
 
+static struct removing *
+removing_create (struct live *live, struct swapdev *dev, bool force)
+{
+  struct removing *removing = calloc (1, sizeof *removing);
+
+  if (!removing)
+    return NULL;
+  *removing = (struct removing){
+    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
+  };
+  if (removing->path)
+    return removing;
+  free (removing);
+  return NULL;
+}
+
 /* => holds live->mutex; dev is closing. */
 static int
 start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bool force,
                        uint64_t *job)
 {
-  struct removing *removing = calloc (1, sizeof *removing);
-  int ret = -ENOMEM;
+  struct removing *removing = removing_create (live, dev, force);
+  int ret;
 
   mutex_assert_held (&live->mutex);
   if (!removing)
-    return ret;
-  *removing = (struct removing){
-    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
-  };
-  if (removing->path)
-    ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
+    return -ENOMEM;
+  ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
   if (ret < 0)
     removing_free (removing);
   return ret;
@@ -291,6 +318,35 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
   }
   mutex_unlock (&live->mutex);
   return ret;
+}
+
+static int
+failing_main (struct job *job, void *opaque)
+{
+  struct removing *removing = opaque;
+  struct evacuation ev = everything (removing->live);
+  int ret = evacuate_failing (job, &ev, removing->dev);
+
+  removing_free (removing);
+  return ret;
+}
+
+/* By the medic: a device is failing, and nobody else moves its pages off. */
+static void
+failing (void *opaque, struct swapdev *dev)
+{
+  struct live *live = opaque;
+  struct removing *removing = removing_create (live, dev, false);
+  uint64_t job;
+  int ret = -ENOMEM;
+
+  if (removing)
+    ret = jobs_start (live->jobs, JOB_EVACUATE, removing->path, 0, failing_main, removing, &job);
+  if (ret < 0) {
+    if (removing)
+      removing_free (removing);
+    drum_end_failing (live->service->drum, dev, false);
+  }
 }
 
 int

@@ -28,8 +28,8 @@ struct service *live_service (struct live *live);
 struct jobs *live_jobs (struct live *live);
 uint64_t live_started_ns (const struct live *live); /* when it was created, now_ns */
 
-/* Add a device, with the same checks and options as at start. One that is there, but closed, is opened again, as it
- * was. -EBUSY if it is there, or being added; what is found only later is the job's error. */
+/* Add a device, with the same checks and options as at start. One that is there, but closed, failing or failed, is opened
+ * again, as it was. -EBUSY if it is there, or being added; what is found only later is the job's error. */
 int live_add (struct live *live, const struct swapdev_spec *spec, uint64_t *job);
 
 /* Move everything off a device, rate bytes a second (0: no limit), and let it go. See evacuate_device. */

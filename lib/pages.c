@@ -11,7 +11,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "drum-health.h"
 #include "freerange.h"
+#include "health.h"
 #include "log.h"
 #include "pagemap.h"
 #include "pagesum.h"
@@ -19,13 +21,17 @@
 #include "slotio.h"
 #include "units.h"
 
+/* How often the pages of a chunk go elsewhere because a device took them not. Enough for a device to be found failing. */
+enum { MAX_TRIES = 2 * HEALTH_STREAK };
+
 /* What is to become of n consecutive pages. */
 struct chunk {
   uint64_t page;
   unsigned n;
-  enum fate { KEEP, PLACE, SET } fate[DRUM_BATCH]; /* PLACE: at a slot that is yet to be taken */
+  /* PLACE: at a slot that is yet to be taken, or written; PLACED: that is done */
+  enum fate { KEEP, PLACE, PLACED, SET } fate[DRUM_BATCH];
+  bool move[DRUM_BATCH]; /* the slot is for a move: see drum_alloc */
   struct pagemap_entry to[DRUM_BATCH];
-  unsigned nnew, nmove; /* slots to be taken: see drum_alloc */
 };
 
 static bool
@@ -59,13 +65,49 @@ is_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, cons
   return !p->checksum || sum_of (p, page, data) == entry.sum;
 }
 
+/* => holds the page. Read it by itself: 0, -EBADMSG if that is not what was written, or what the I/O gave. */
+static int
+read_one (const struct pages *p, uint64_t page, struct pagemap_entry entry, void *data)
+{
+  struct slotio io;
+  int ret;
+
+  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_add (&io, entry.slot, data);
+  ret = slotio_submit (&io);
+  return ret == 0 && !is_right (p, page, entry, data) ? -EBADMSG : ret;
+}
+
+static void
+say_unreadable (const struct pages *p, uint64_t page, uint32_t slot, int err)
+{
+  uint64_t offset_bytes;
+  const char *path = drum_locate (p->drum, slot, &offset_bytes);
+
+  log_error ("export \"%s\": page %llu can't be read: at offset %llu of %s: %s", p->export,
+             (unsigned long long) page, (unsigned long long) offset_bytes, path,
+             err == -EBADMSG ? "wrong checksum" : strerror (-err));
+}
+
+/* => holds the page. It came back with an error (ret), or wrong. Once more; then it can't be read. */
+static int
+read_again (const struct pages *p, uint64_t page, struct pagemap_entry entry, void *data)
+{
+  int ret = read_one (p, page, entry, data);
+
+  if (ret < 0)
+    drum_read_failed (p->drum, entry.slot, ret);
+  return ret;
+}
+
 /* => holds [page, page + n) shared; n is at most DRUM_BATCH. */
 static int
 read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
 {
   struct pagemap_entry entry[DRUM_BATCH];
   struct slotio io;
-  int ret;
+  int ret = 0;
+  bool ok;
 
   slotio_init (&io, p->drum, SLOTIO_READ);
   for (unsigned i = 0; i < n; i++) {
@@ -77,14 +119,21 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
     else
       slotio_add (&io, entry[i].slot, data_of (buf, i));
   }
-  ret = slotio_submit (&io);
-  for (unsigned i = 0; i < n && ret == 0; i++)
-    if (has_slot (entry[i]) && !is_right (p, page + i, entry[i], data_of (buf, i))) {
-      log_error (
-        "export \"%s\": page %llu: wrong checksum of what slot %u gave back: the read fails",
-        p->export, (unsigned long long) page + i, entry[i].slot);
+  ok = slotio_submit (&io) == 0;
+  for (unsigned i = 0; i < n; i++) {
+    int err;
+
+    if (!has_slot (entry[i]))
+      continue;
+    if ((ok || slotio_result (&io, entry[i].slot) == 0) &&
+        is_right (p, page + i, entry[i], data_of (buf, i)))
+      continue;
+    err = read_again (p, page + i, entry[i], data_of (buf, i));
+    if (err < 0) {
+      say_unreadable (p, page + i, entry[i].slot, err);
       ret = -EIO;
     }
+  }
   return ret;
 }
 
@@ -119,7 +168,6 @@ chunk_init (struct chunk *c, uint64_t page, unsigned n)
 {
   c->page = page;
   c->n = n;
-  c->nnew = c->nmove = 0;
 }
 
 static void
@@ -140,11 +188,9 @@ chunk_set (struct chunk *c, unsigned i, uint32_t slot)
 static void
 chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry from, uint32_t sum)
 {
-  bool move = has_slot (from) && drum_slot_returns (d, from.slot);
-
   c->fate[i] = PLACE;
+  c->move[i] = has_slot (from) && drum_slot_returns (d, from.slot);
   c->to[i] = (struct pagemap_entry){ .sum = sum };
-  *(move ? &c->nmove : &c->nnew) += 1;
 }
 
 /* Give the slots of the runs, in order, to the pages that are to be placed, and gather their writes. */
@@ -165,27 +211,103 @@ assign_slots (struct chunk *c, const struct slot_run *run, const void *buf, stru
   }
 }
 
-/* Take slots for the pages to be placed, and write them there. -ENOSPC if there is no room for all: try fewer. */
+/* Slots of a chunk's pages, gathered into runs. */
+struct gathered {
+  struct slot_run run[DRUM_BATCH];
+  unsigned nruns;
+  uint32_t nmove; /* of them are for moves */
+};
+
+static void
+gather (struct gathered *g, uint32_t slot, bool move)
+{
+  struct slot_run *last = g->nruns > 0 ? &g->run[g->nruns - 1] : NULL;
+
+  if (last && last->first + last->n == slot)
+    last->n++;
+  else
+    g->run[g->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
+  g->nmove += move;
+}
+
+/* How many pages of the chunk have this fate, and how many of them are moves? */
+static unsigned
+count_fate (const struct chunk *c, enum fate fate, unsigned *nmove)
+{
+  unsigned n = 0;
+
+  *nmove = 0;
+  for (unsigned i = 0; i < c->n; i++)
+    if (c->fate[i] == fate) {
+      n++;
+      *nmove += c->move[i];
+    }
+  return n;
+}
+
+/* Take slots for n pages that are to be placed, nmove of them moves, and write them there. What a device did not take stays to be
+ * placed, and its slots are suspect; 0 also then. -ENOSPC if there is no room for all, and nothing is done. */
 static int
-chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
+chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int above, bool may_wait,
+           const void *buf, int *error)
 {
   struct slot_run runs[DRUM_BATCH];
   unsigned nruns = 0;
+  struct gathered failed = { .nruns = 0 };
   struct slotio io;
   int ret;
 
-  if (c->nnew + c->nmove == 0)
-    return 0;
-  ret = above == PRIO_ANY ? drum_alloc (p->drum, c->nnew, c->nmove, runs, &nruns)
-                          : drum_alloc_above (p->drum, above, c->nnew, c->nmove, runs, &nruns);
+  ret = may_wait ? drum_alloc (p->drum, n - nmove, nmove, runs, &nruns)
+                 : drum_alloc_above (p->drum, above, n - nmove, nmove, runs, &nruns);
   if (ret < 0)
     return ret;
   slotio_init (&io, p->drum, SLOTIO_WRITE);
   assign_slots (c, runs, buf, &io);
-  ret = slotio_submit (&io);
+  *error = slotio_submit (&io);
+  for (unsigned i = 0; i < c->n; i++) {
+    if (c->fate[i] != PLACE)
+      continue;
+    if (*error == 0 || slotio_result (&io, c->to[i].slot) == 0)
+      c->fate[i] = PLACED;
+    else
+      gather (&failed, c->to[i].slot, c->move[i]);
+  }
+  if (failed.nruns > 0)
+    drum_slots_failed (p->drum, failed.run, failed.nruns, failed.nmove, *error);
+  return 0;
+}
+
+/* Give back the slots of pages that have been placed in vain. */
+static void
+chunk_undo (struct pages *p, const struct chunk *c)
+{
+  struct gathered placed = { .nruns = 0 };
+
+  for (unsigned i = 0; i < c->n; i++)
+    if (c->fate[i] == PLACED)
+      gather (&placed, c->to[i].slot, c->move[i]);
+  if (placed.nruns > 0)
+    drum_free (p->drum, placed.run, placed.nruns, placed.nmove);
+}
+
+/* Take slots for the pages to be placed, and write them there, elsewhere if a device does not take them. -ENOSPC if there is no
+ * room for all: try fewer. */
+static int
+chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
+{
+  unsigned n, nmove;
+  int ret = 0, error = 0;
+
+  for (unsigned tries = 0; ret == 0 && (n = count_fate (c, PLACE, &nmove)) > 0; tries++) {
+    /* Not for the end of a move while some of our own, that only end when all are written, may be what it waits for. */
+    bool may_wait = above == PRIO_ANY && (tries == 0 || c->n == 1);
+
+    ret = tries == MAX_TRIES ? error == -ENOSPC ? -EIO : error
+                             : chunk_try (p, c, n, nmove, above, may_wait, buf, &error);
+  }
   if (ret < 0)
-    drum_free (p->drum, runs, nruns, c->nmove);
-  return ret == -ENOSPC ? -EIO : ret; /* -ENOSPC would say: try fewer */
+    chunk_undo (p, c);
+  return ret;
 }
 
 /* => holds the page exclusive. Point it to its new slot, or to none, and gather the old one to be freed. Returns by how many
@@ -215,9 +337,11 @@ static void
 chunk_switch (struct pages *p, const struct chunk *c)
 {
   struct freerange fr;
+  unsigned nmove;
   int growth = 0;
 
-  freerange_init (&fr, p->drum, c->nmove);
+  count_fate (c, PLACED, &nmove);
+  freerange_init (&fr, p->drum, nmove);
   for (unsigned i = 0; i < c->n; i++)
     if (c->fate[i] != KEEP)
       growth += switch_page (p, c->page + i, c->to[i], &fr);
@@ -231,7 +355,6 @@ prepare_write (const struct pages *p, struct chunk *c, const void *buf)
 {
   unsigned nzero = 0;
 
-  c->nnew = c->nmove = 0;
   for (unsigned i = 0; i < c->n; i++) {
     uint64_t page = c->page + i;
     const char *data = data_of (buf, i);
@@ -251,7 +374,8 @@ became_move (const struct pages *p, const struct chunk *c)
 {
   struct pagemap_entry from = pagemap_get (p->map, c->page);
 
-  return c->n == 1 && c->nnew == 1 && has_slot (from) && drum_slot_returns (p->drum, from.slot);
+  return c->n == 1 && c->fate[0] == PLACE && !c->move[0] && has_slot (from) &&
+         drum_slot_returns (p->drum, from.slot);
 }
 
 /* => holds [page, page + n) exclusive; n is at most DRUM_BATCH.
@@ -329,17 +453,6 @@ pages_clear (struct pages *p, uint64_t first, uint64_t end)
   count_used (p, growth);
 }
 
-/* => holds the page. */
-static bool
-read_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, void *data)
-{
-  struct slotio io;
-
-  slotio_init (&io, p->drum, SLOTIO_READ);
-  slotio_add (&io, entry.slot, data);
-  return slotio_submit (&io) == 0 && is_right (p, page, entry, data);
-}
-
 /* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each: to
  * is lost of those that can't be read, whatever their fate. */
 static unsigned
@@ -364,7 +477,8 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
 
     if (from[i].slot < move->first_slot || from[i].slot >= move->end_slot)
       continue;
-    if ((ok && is_right (p, page, from[i], data)) || read_right (p, page, from[i], data))
+    if (((ok || slotio_result (&io, from[i].slot) == 0) && is_right (p, page, from[i], data)) ||
+        read_again (p, page, from[i], data) == 0)
       chunk_place (c, i, p->drum, from[i], from[i].sum);
     else {
       chunk_set (c, i, SLOT_LOST);

@@ -9,9 +9,10 @@ void
 placement_set (struct placement *p, const struct placement_device *devices, unsigned n)
 {
   p->ndevices = n;
-  p->nclasses = 0;
+  p->nclasses = p->navoided = 0;
   for (unsigned i = 0; i < n; i++) {
     p->device[i] = devices[i];
+    p->navoided += devices[i].avoid;
     if (i > 0 && devices[i - 1].prio == devices[i].prio)
       p->class[p->nclasses - 1].n++;
     else
@@ -27,19 +28,20 @@ pass_turn (struct placement *p, struct placement_class *c)
   c->left = p->stripe_slots;
 }
 
-/* Take one run of at most n slots from class c: all that n and the stripe allow on every device, in turn, then half of
- * that, down to 1. *min is where to begin, and then where it was found: what no device has need not be asked for again. -ENOSPC
- * if every device of the class is full. */
+/* Take one run of at most n slots from class c, of its devices that are (not) to be avoided: all that n and the stripe allow on
+ * every device, in turn, then half of that, down to 1. *min is where to begin, and then where it was found: what no device
+ * has need not be asked for again. -ENOSPC if every such device of the class is full. */
 static int
-take_in_class (struct placement *p, struct placement_class *c, uint32_t n, uint32_t *min,
-               struct slot_run *run)
+take_in_class (struct placement *p, struct placement_class *c, bool avoided, uint32_t n,
+               uint32_t *min, struct slot_run *run)
 {
   for (*min = n < *min ? n : *min; *min > 0; *min /= 2)
     for (unsigned i = 0; i < c->n; i++) {
       struct placement_device *dev = &p->device[c->first + c->turn];
       uint32_t max = n < c->left ? n : c->left;
 
-      if (blist_alloc (dev->blist, *min < max ? *min : max, max, run) == 0) {
+      if (dev->avoid == avoided &&
+          blist_alloc (dev->blist, *min < max ? *min : max, max, run) == 0) {
         run->first += dev->first;
         c->left -= run->n;
         if (c->left == 0)
@@ -51,18 +53,20 @@ take_in_class (struct placement *p, struct placement_class *c, uint32_t n, uint3
   return -ENOSPC;
 }
 
-uint32_t
-placement_take (struct placement *p, uint32_t n, int above, struct slot_run *runs, unsigned *nruns)
+/* Take up to n slots of devices above that are (not) to be avoided, behind the *nruns runs that there are. Returns how many. */
+static uint32_t
+take (struct placement *p, uint32_t n, int above, bool avoided, struct slot_run *runs,
+      unsigned *nruns)
 {
   uint32_t left = n, min = p->stripe_slots;
-  unsigned k = 0;
+  unsigned k = *nruns;
 
   for (struct placement_class *c = p->class; left > 0 && c < p->class + p->nclasses;) {
     struct slot_run run;
 
     if (p->device[c->first].prio <= above)
       break;
-    if (take_in_class (p, c, left, &min, &run) < 0) {
+    if (take_in_class (p, c, avoided, left, &min, &run) < 0) {
       min = p->stripe_slots;
       c++;
       continue;
@@ -75,4 +79,16 @@ placement_take (struct placement *p, uint32_t n, int above, struct slot_run *run
   }
   *nruns = k;
   return n - left;
+}
+
+uint32_t
+placement_take (struct placement *p, uint32_t n, int above, struct slot_run *runs, unsigned *nruns)
+{
+  uint32_t taken;
+
+  *nruns = 0;
+  taken = take (p, n, above, false, runs, nruns);
+  if (taken < n && p->navoided > 0)
+    taken += take (p, n - taken, above, true, runs, nruns);
+  return taken;
 }

@@ -5,7 +5,8 @@
  * Structure: the devices that are open, in classes of equal priority. The highest class that has room comes first, down to
  *            single slots, before the next (a fragmented fast disk still beats a slow one); in a class the devices take
  *            turns, a stripe at a time: the whole stripe on every device, then halves (FreeBSD swap_pager.c 2020,
- *            swp_pager_getswapspace; NetBSD uvm_swap.c, uvm_swap_alloc and swaplist_trim).
+ *            swp_pager_getswapspace; NetBSD uvm_swap.c, uvm_swap_alloc and swaplist_trim). Devices in trouble (slow, or just
+ *            failed) come after all others.
  * Locking:   none; the drum's lock.
  * Memory:    the struct itself; nothing allocates.
  */
@@ -13,6 +14,7 @@
 #define DRUM_PLACEMENT_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "blist.h"
@@ -24,6 +26,7 @@ struct placement_device {
   struct blist *blist;
   uint32_t first; /* of its range of the drum */
   int prio;
+  bool avoid; /* in trouble: only where no other device has room, in whatever class */
 };
 
 /* The devices of one priority: n of them from device[first] on. */
@@ -36,7 +39,7 @@ struct placement_class {
 /* Zeroed, with stripe_slots, is empty. The fields are placement.c's. */
 struct placement {
   uint32_t stripe_slots;
-  unsigned ndevices, nclasses;
+  unsigned ndevices, nclasses, navoided;
   struct placement_device device[PLACEMENT_MAX];
   struct placement_class class[PLACEMENT_MAX];
 };

@@ -135,7 +135,9 @@ add_device_counters (json *to, const char *key, const struct swapdev *dev, bool 
 static const char *
 state_name (enum drum_device_state state)
 {
-  return state == DEVICE_OPEN ? "open" : state == DEVICE_CLOSING ? "closing" : "closed";
+  static const char *const name[] = { "open", "closing", "closed", "failing", "failed" };
+
+  return name[state];
 }
 
 /* => holds the devices. */
@@ -155,7 +157,9 @@ report_device (const struct drum_device_info *dev, json *to)
   add_slots (to, "size", swapdev_nslots (dev->swapdev));
   add_slots (to, "used", dev->nslots - dev->nfree);
   add_slots (to, "avail", dev->nfree);
-  add_uint (to, "bad", swapdev_nbad (dev->swapdev));
+  add_uint (to, "bad", swapdev_nbad (dev->swapdev) + dev->nsuspect);
+  add_uint (to, "suspect", dev->nsuspect);
+  add_uint (to, "mismatches", dev->nmismatches);
   add_seconds (to, "uptime", now_ns () - dev->added_ns);
   add_device_counters (to, "read", dev->swapdev, false);
   add_device_counters (to, "write", dev->swapdev, true);
@@ -178,6 +182,8 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
   add_slots (to, "used", 0);
   add_slots (to, "avail", 0);
   add_uint (to, "bad", 0);
+  add_uint (to, "suspect", 0);
+  add_uint (to, "mismatches", 0);
   add_seconds (to, "uptime", 0);
   add_device_counters (to, "read", NULL, false);
   add_device_counters (to, "write", NULL, true);
@@ -316,7 +322,7 @@ report_lines (const char *text, const char *key, json *to)
 static void
 describe_job (const struct job_info *info, json *to)
 {
-  static const char *const kind[] = { "add", "remove", "rebalance" };
+  static const char *const kind[] = { "add", "remove", "rebalance", "evacuate" };
   static const char *const state[] = { "running", "done", "failed", "cancelled" };
   json *pages;
 

@@ -75,14 +75,36 @@ submit_run (struct slotio *io, unsigned begin, unsigned end)
 int
 slotio_submit (struct slotio *io)
 {
-  int ret = 0;
+  int first_error = 0;
 
   sort_pieces (io);
-  for (unsigned begin = 0, end; begin < io->npieces && ret == 0; begin = end) {
+  for (unsigned begin = 0, end; begin < io->npieces; begin = end) {
+    int ret;
+
     for (end = begin + 1; end < io->npieces; end++)
       if (io->piece[end - 1].run.first + io->piece[end - 1].run.n != io->piece[end].run.first)
         break;
     ret = submit_run (io, begin, end);
+    for (unsigned i = begin; i < end; i++)
+      io->piece[i].ret = ret;
+    if (first_error == 0)
+      first_error = ret;
   }
-  return ret;
+  return first_error;
+}
+
+int
+slotio_result (const struct slotio *io, uint32_t slot)
+{
+  unsigned low = 0, high = io->npieces; /* pieces are sorted by now */
+
+  while (high - low > 1) {
+    unsigned middle = (low + high) / 2;
+
+    if (io->piece[middle].run.first <= slot)
+      low = middle;
+    else
+      high = middle;
+  }
+  return io->piece[low].ret;
 }

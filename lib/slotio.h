@@ -20,6 +20,7 @@ enum slotio_kind { SLOTIO_READ, SLOTIO_WRITE, SLOTIO_READAHEAD };
 struct slotio_piece {
   struct slot_run run;
   void *data;
+  int ret; /* of the transfer that it was part of */
 };
 
 /* At most DRUM_BATCH slots. The fields are slotio.c's. */
@@ -35,7 +36,10 @@ void slotio_init (struct slotio *io, struct drum *d, enum slotio_kind kind);
 /* One page at data (NULL to read ahead) to or from slot. */
 void slotio_add (struct slotio *io, uint32_t slot, void *data);
 
-/* Do it all. 0, or the first error; then some of the pages have been transferred, and it is not known which. */
+/* Do it all. 0, or the first error; the other transfers are done all the same. */
 int slotio_submit (struct slotio *io);
+
+/* After that: 0 if this slot, which is among them, has been transferred, else the error of a transfer that it was part of. */
+int slotio_result (const struct slotio *io, uint32_t slot);
 
 #endif

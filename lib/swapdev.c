@@ -459,6 +459,25 @@ swapdev_bad_slot (const struct swapdev *dev, uint32_t i)
   return dev->bad.slot[i];
 }
 
+int
+swapdev_mark_bad (struct swapdev *dev, uint32_t slot)
+{
+  if (dev->bad.n == LABEL_MAX_BAD)
+    return -ENOSPC;
+  dev->bad.slot[dev->bad.n++] = slot;
+  return 0;
+}
+
+int
+swapdev_save_bad (struct swapdev *dev)
+{
+  unsigned char page[PAGE_BYTES];
+  struct iovec iov = { .iov_base = page, .iov_len = sizeof page };
+
+  badslots_encode (&dev->bad, page);
+  return transfer (dev, 1, &iov, 1, true);
+}
+
 const struct swapdev_identity *
 swapdev_identity (const struct swapdev *dev)
 {

@@ -109,6 +109,11 @@ uint32_t
 swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once it is prepared */
 uint32_t swapdev_nbad (const struct swapdev *dev);
 uint32_t swapdev_bad_slot (const struct swapdev *dev, uint32_t i); /* i < swapdev_nbad */
+
+/* Never use this slot again; swapdev_save_bad writes the table (label.h) to the device. -ENOSPC if it is full. */
+int swapdev_mark_bad (struct swapdev *dev, uint32_t slot);
+int swapdev_save_bad (struct swapdev *dev);
+
 const struct swapdev_identity *swapdev_identity (const struct swapdev *dev);
 bool
 swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */

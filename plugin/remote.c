@@ -55,7 +55,7 @@ remote_start (struct service *service)
   unsigned interval_ms = drum_debug_waitms < WATCHDOG_INTERVAL_MS ? 10 : WATCHDOG_INTERVAL_MS;
   int ret = watchdog_start (interval_ms, scan, service, &watchdog);
 
-  if (ret == 0 && control)
+  if (ret == 0)
     ret = live_create (service, job_ended, NULL, &live);
   if (ret == 0 && control)
     ret = control_start (control, verbs_handle, live);

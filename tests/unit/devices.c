@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "lib/drum-health.h"
 #include "tests/scratch.h"
 
 #include "logged.h"
@@ -77,6 +78,68 @@ drum_nfree (struct drum *d)
 
   drum_usage (d, &usage);
   return usage.nfree;
+}
+
+uint64_t
+drum_nused_anywhere (struct drum *d)
+{
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (d, devices, DRUM_MAX_DEVICES);
+  uint64_t nused = 0;
+
+  for (unsigned i = 0; i < n; i++)
+    nused += devices[i].nslots - devices[i].nfree;
+  return nused;
+}
+
+bool
+drum_find (struct drum *d, const char *path, struct drum_device_info *info)
+{
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (d, devices, DRUM_MAX_DEVICES);
+
+  for (unsigned i = 0; i < n; i++)
+    if (strcmp (swapdev_path (devices[i].swapdev), path) == 0) {
+      *info = devices[i];
+      return true;
+    }
+  return false;
+}
+
+void
+drum_assert_adds_up (struct drum *d)
+{
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
+  unsigned n;
+
+  cr_assert (drum_check (d));
+  drum_hold_devices (d); /* nor is a slot found bad between the two looks */
+  n = drum_devices (d, devices, DRUM_MAX_DEVICES);
+  for (unsigned i = 0; i < n; i++) {
+    const struct drum_device_info *dev = &devices[i];
+
+    cr_assert_leq (dev->nfree, dev->nslots);
+    cr_assert_eq (dev->nslots + dev->nsuspect + swapdev_nbad (dev->swapdev) + SWAPDEV_NRESERVED,
+                  swapdev_nslots (dev->swapdev), "%s: %u usable, %u suspect, %u bad of %u",
+                  swapdev_path (dev->swapdev), dev->nslots, dev->nsuspect,
+                  swapdev_nbad (dev->swapdev), swapdev_nslots (dev->swapdev));
+  }
+  drum_release_devices (d);
+}
+
+void
+drum_heal (struct drum *d)
+{
+  struct swapdev *dev;
+  struct slot_run run;
+
+  while (drum_next_sick (d, 0, &dev, &run) == 0)
+    if (run.n == 0)
+      drum_end_failing (d, dev, false);
+    else {
+      drum_suspect_ok (d, dev, run);
+      drum_suspect_end (d, dev);
+    }
 }
 
 uint32_t

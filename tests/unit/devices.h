@@ -30,6 +30,18 @@ uint32_t drum_add_file (struct drum *d, const char *name, int prio, uint32_t nus
 uint64_t drum_nused (struct drum *d);
 uint64_t drum_nfree (struct drum *d);
 
+/* Used slots of all devices, also of those that are closed. */
+uint64_t drum_nused_anywhere (struct drum *d);
+
+/* The device at this path; false if there is none. */
+bool drum_find (struct drum *d, const char *path, struct drum_device_info *info);
+
+/* On each device each slot is one of used, free, bad, suspect and the two that are reserved. */
+void drum_assert_adds_up (struct drum *d);
+
+/* What is suspect by now has been looked at, and is well: as the medic does when the disks work again. */
+void drum_heal (struct drum *d);
+
 /* Allocate n slots that must come in one run; returns the first. */
 uint32_t drum_take (struct drum *d, uint32_t n);
 

@@ -212,7 +212,7 @@ Test (placement, max_devices)
 
   add (0, PLACEMENT_MAX);
   for (int i = 0; i < PLACEMENT_MAX; i++)
-    all[i] = (struct placement_device){ device[0].blist, 1000, PLACEMENT_MAX - i };
+    all[i] = (struct placement_device){ device[0].blist, 1000, PLACEMENT_MAX - i, false };
   placement_set (&p, all, PLACEMENT_MAX);
   cr_assert_eq (p.nclasses, PLACEMENT_MAX);
   cr_assert_eq (take (MAX_RUNS, PRIO_ANY), MAX_RUNS);
