@@ -371,14 +371,15 @@ Test (drum_devices, free_runs_in_batches)
 {
   static struct slot_run many[2 * DRUM_BATCH];
   struct drum_device_info devices[3];
-  uint32_t c = drum_add_file (drum, "c", 9, 4 * DRUM_BATCH);
+  uint32_t c = drum_add_file (drum, "c", 9, 4 * DRUM_BATCH), from = 0;
 
   drum_take_any (drum, 4 * DRUM_BATCH);
   for (uint32_t i = 0; i < 4 * DRUM_BATCH; i += 2)
     drum_give (drum, c + i, 1);
   drum_devices (drum, devices, 3);
-  cr_assert_eq (drum_free_runs (drum, devices[0].swapdev, 0, many, 2 * DRUM_BATCH), DRUM_BATCH);
+  cr_assert_eq (drum_free_runs (drum, devices[0].swapdev, &from, many), DRUM_BATCH);
   cr_assert_eq (many[DRUM_BATCH].n, 0);
+  cr_assert_eq (from, many[DRUM_BATCH - 1].first + 1);
 }
 
 /* One device's description; false, and nothing changed, for another drum's. */

@@ -332,15 +332,16 @@ Test (live, a_long_add_can_be_seen)
   assert_device ("c", 3, DEVICE_OPEN);
 }
 
-/* An add can't be cancelled: it ends as it would. */
-Test (live, a_cancelled_add_goes_on)
+/* An add that is cancelled while it allocates leaves nothing. */
+Test (live, a_cancelled_add_leaves_nothing)
 {
   uint64_t job = start_a_long_add ("c");
 
   cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
   let_adds_go_on (1);
-  assert_ends (job, JOB_DONE, NULL);
-  assert_device ("c", 3, DEVICE_OPEN);
+  assert_ends (job, JOB_CANCELLED, NULL);
+  assert_gone ("c");
+  cr_assert_eq (access (scratch_path ("c"), F_OK), -1);
 }
 
 /* The same file by two names: the second job fails, and spoils nothing for the first. */
