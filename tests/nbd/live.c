@@ -32,9 +32,13 @@ enum {
   NWRITERS = 4,
   REGION = 768, /* pages of each */
   NPAGES = NWRITERS * REGION,
+  HOT = 240, /* of them, written much more than the others */
   MAX_RUN = 300,
   NFILES = 8,
   NOPERATIONS = 10,
+  TIGHT_ROOM = NPAGES - 100,
+  ENOUGH = 2 * NPAGES,
+  MAX_LOOKS = 100,
   SLACK = 256,         /* pages that are in two places while they are moved or rewritten */
   SECONDS = 40,        /* at scale 1 */
   SECONDS_SLOWED = 15, /* with a sanitizer */
@@ -54,6 +58,7 @@ TestSuite (live, .init = setup, .fini = dev_teardown, .timeout = 900);
 /* What writers and main thread share. */
 static atomic_bool stop;
 static atomic_bool tight;     /* a write may fail for want of room */
+static atomic_bool growing;   /* they write more than they trim */
 static atomic_uint nrefused;  /* that did */
 static atomic_uint nrequests; /* in all */
 static atomic_bool failed;    /* a writer */
@@ -75,12 +80,12 @@ shadow_of (unsigned page)
   return shadow + (size_t) page * PAGE_BYTES;
 }
 
-/* Mostly a few pages, often in a corner that is written again and again. */
+/* Mostly a few pages; in a corner that is written again and again, or anywhere. */
 static void
-choose_pages (struct worker *w, unsigned *first, unsigned *n)
+choose_pages (struct worker *w, bool hot, unsigned *first, unsigned *n)
 {
   static const unsigned most[] = { 1, 4, 4, 16, 16, 40, MAX_RUN };
-  unsigned room = rng_below (&w->rng, 4) ? REGION : 100;
+  unsigned room = hot ? HOT : REGION;
 
   *n = 1 + rng_below (&w->rng, most[rng_below (&w->rng, 7)]);
   if (*n > room)
@@ -105,12 +110,20 @@ choose_change (struct worker *w, struct change *c, uint32_t sequence)
 {
   static _Thread_local unsigned char data[MAX_RUN * PAGE_BYTES];
   unsigned dice = rng_below (&w->rng, 100);
+  bool hot = rng_below (&w->rng, 32);
+  unsigned nwrites = atomic_load (&growing) ? 100 : 20;
 
-  choose_pages (w, &c->first, &c->n);
-  c->kind = dice < 70 ? WRITE : dice < 85 ? TRIM : ZERO;
+  /* All of it once; and of what is not hot little later on, so that it is moved more often than written. */
+  c->first = w->index * REGION + (sequence - 1) * MAX_RUN;
+  c->n = REGION - (sequence - 1) * MAX_RUN;
+  if (sequence > (REGION - 1) / MAX_RUN + 1)
+    choose_pages (w, hot, &c->first, &c->n);
+  else if (c->n > MAX_RUN)
+    c->n = MAX_RUN;
+  c->kind = !hot || dice < nwrites ? WRITE : dice % 2 ? TRIM : ZERO;
   c->flags = rng_below (&w->rng, 2) && c->kind == ZERO ? LIBNBD_CMD_FLAG_NO_HOLE : 0;
   choose_bytes (w, c, c->kind != TRIM && rng_below (&w->rng, 4) == 0);
-  if (c->kind == WRITE && dice >= 5)
+  if (c->kind == WRITE && dice != 0)
     for (unsigned i = 0; i < c->n; i++)
       stamp_fill (data + i * PAGE_BYTES, (struct stamp){ w->index + 1, sequence, c->first + i });
   else
@@ -185,12 +198,12 @@ writer_main (struct worker *w)
   struct change *change = malloc (sizeof *change);
   unsigned first, n;
 
-  for (uint32_t sequence = 1; !atomic_load (&stop) && !worker_failed (w); sequence++) {
+  for (uint32_t sequence = 0; !atomic_load (&stop) && !worker_failed (w);) {
     if (rng_below (&w->rng, 5) < 2) {
-      choose_pages (w, &first, &n);
+      choose_pages (w, rng_below (&w->rng, 2), &first, &n);
       check_pages (w, first, n, NULL);
     } else
-      make_change (w, change, sequence);
+      make_change (w, change, ++sequence);
     atomic_fetch_add (&nrequests, 1);
   }
   if (worker_failed (w))
@@ -253,10 +266,13 @@ random_prio (void)
 
 /* Slow enough to be met half-way, or none. */
 static char *
-random_rate (void)
+random_rate (bool slow)
 {
-  return rng_below (&rng, 2) ? str ("%s", "")
-                             : str (", 'rate': %u", (unsigned) (1 + rng_below (&rng, 20)) * MIB);
+  unsigned most = slow ? 4 : 20;
+
+  return !slow && rng_below (&rng, 2)
+           ? str ("%s", "")
+           : str (", 'rate': %u", (unsigned) (1 + rng_below (&rng, most)) * MIB);
 }
 
 static void
@@ -296,11 +312,14 @@ begin_removing (struct file *file)
     atomic_store (&nrefused, 0);
     atomic_store (&tight, true);
   }
-  control_send (control, "'verb': 'remove', 'device': '%s'%s", file->path, random_rate ());
+  control_send (control, "'verb': 'remove', 'device': '%s'%s", file->path,
+                random_rate (file->is_tight));
   reply = control_reply (control);
   if (json_object_get_boolean (member (reply, "ok"))) {
     file->job = member_uint (reply, "job");
     file->state = LEAVING;
+    if (file->is_tight)
+      atomic_store (&growing, true); /* now they want the room that was there when it began */
     return;
   }
   expect_str (reply, "errno", "ENOSPC");
@@ -346,11 +365,27 @@ end_removing (struct file *file, json *job)
   atomic_store (&tight, false);
 }
 
+/* As long as a device is there, clients have its room, whatever a removal wants. */
+static void
+check_clients_come_first (const struct file *file)
+{
+  unsigned n = atomic_load (&nrefused);
+  json *devices = member (control_status (control), "devices");
+
+  for (size_t i = 0; i < json_object_array_length (devices); i++)
+    if (strcmp (member_str (json_object_array_get_idx (devices, i), "name"), file->path) == 0)
+      cr_assert_eq (n, 0, "%u writes failed while there was room on %s", n, file->path);
+}
+
 /* See what has become of a file's job, for at most ms. */
 static void
 look_after (struct file *file, unsigned ms)
 {
-  json *job = member (
+  json *job;
+
+  if (file->state == LEAVING && file->is_tight)
+    check_clients_come_first (file);
+  job = member (
     control_ok (control, "'verb': 'wait', 'job': %" PRIu64 ", 'seconds': 0.%03u", file->job, ms),
     "job");
 
@@ -418,16 +453,32 @@ check_sums (void)
   expect_uint (status, "drum.used", nused);
 }
 
+/* Remove the device without which there is room for what clients have now, but not quite for what they will want. */
+static void
+remove_tight (void)
+{
+  struct file *best = NULL;
+
+  for (unsigned i = 0; i < NFILES; i++)
+    if (files[i].state == THERE && (!best || abs ((int) room_without (&files[i]) - TIGHT_ROOM) <
+                                               abs ((int) room_without (best) - TIGHT_ROOM)))
+      best = &files[i];
+  atomic_store (&growing, false);
+  for (unsigned i = 0; i < MAX_LOOKS; i++)
+    if (member_uint (control_export (control), "used") / PAGE_BYTES < room_without (best) / 5 * 4)
+      break;
+  if (!is_safe (best))
+    begin_removing (best);
+}
+
 static void
 remove_something (void)
 {
   struct file *file = any_file (THERE);
 
-  if (!file)
-    return;
-  if (is_safe (file) && !atomic_load (&tight))
-    begin_removing (file);
-  else if (!any_job ())
+  if (!any_job () && rng_below (&rng, 2))
+    remove_tight ();
+  else if (file && is_safe (file) && !atomic_load (&tight))
     begin_removing (file);
 }
 
@@ -451,7 +502,7 @@ do_something (void)
   switch (rng_below (&rng, NOPERATIONS)) {
   case 0:
   case 1:
-    if (!atomic_load (&tight) && (file = any_file (AWAY)))
+    if (!atomic_load (&tight) && room_without (NULL) < ENOUGH && (file = any_file (AWAY)))
       begin_adding (file);
     break;
   case 2:
@@ -470,10 +521,12 @@ do_something (void)
     break;
   case 8:
     if (!rebalance && !atomic_load (&tight))
-      rebalance = control_start (control, "'verb': 'rebalance'%s", random_rate ());
+      rebalance = control_start (control, "'verb': 'rebalance'%s", random_rate (false));
     break;
   case 9:
     check_sums ();
+    if (!atomic_load (&tight))
+      atomic_store (&growing, rng_below (&rng, 3) == 0);
     break;
   }
 }

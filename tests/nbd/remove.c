@@ -84,29 +84,29 @@ seconds_now (void)
   return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
 }
 
-/* The pages are elsewhere, what is free is less, and another server can have the file, or it can be deleted. */
+/* A full device. The pages are elsewhere, what is free is less, and another server can have the file, or it can be deleted. */
 Test (remove, lets_go)
 {
   struct server other;
   json *job;
 
   start ("1M", "2M");
-  write_pages (0, 250);
-  expect_uint (control_device (control, a), "used", 250 * PAGE_BYTES);
+  write_pages (0, 254);
+  expect_uint (control_device (control, a), "used", 254 * PAGE_BYTES);
   job = control_run (control, "done", "'verb': 'remove', 'device': '%s'", a);
-  expect_uint (job, "done", 250 * PAGE_BYTES);
-  expect_uint (job, "total", 250 * PAGE_BYTES);
+  expect_uint (job, "done", 254 * PAGE_BYTES);
+  expect_uint (job, "total", 254 * PAGE_BYTES);
   expect_uint (job, "unreadable", 0);
   expect_str (job, "kind", "remove");
   expect_str (job, "device", a);
   control_expect_no_device (control, a);
-  expect_uint (control_device (control, b), "used", 250 * PAGE_BYTES);
+  expect_uint (control_device (control, b), "used", 254 * PAGE_BYTES);
   expect_uint (control_status (control), "drum.size", 510 * PAGE_BYTES);
-  expect_uint (control_status (control), "drum.used", 250 * PAGE_BYTES);
+  expect_uint (control_status (control), "drum.used", 254 * PAGE_BYTES);
   server_start (&other, &(struct server_options){ .params = PARAMS (a) });
   server_stop (&other);
   cr_assert_eq (unlink (a), 0);
-  expect_pages (0, 250);
+  expect_pages (0, 254);
   control_error (control, "ENOENT", "'verb': 'remove', 'device': '%s'", a);
   stop ();
 }
