@@ -42,6 +42,7 @@ struct drum_device_info {
   uint32_t nfree;
   uint32_t nsuspect;    /* neither: they failed, and will be looked at */
   uint64_t nmismatches; /* pages that came back with a wrong checksum */
+  uint64_t added_ns;    /* when it came: now_ns */
 };
 
 /* Can n devices with these numbers of slots (reserved ones included) stand in one drum? -EFBIG if they need more than

@@ -21,6 +21,7 @@ struct device {
   struct blist *blist;
   uint32_t first; /* of its range of the drum */
   int prio;
+  uint64_t added_ns;                      /* now_ns */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
   bool leaving;   /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
   bool avoid;     /* see placement.h */

@@ -158,6 +158,7 @@ report_device (const struct drum_device_info *dev, json *to)
   add_uint (to, "bad", swapdev_nbad (dev->swapdev) + dev->nsuspect);
   add_uint (to, "suspect", dev->nsuspect);
   add_uint (to, "mismatches", dev->nmismatches);
+  add_seconds (to, "uptime", now_ns () - dev->added_ns);
   add_device_counters (to, "read", dev->swapdev, false);
   add_device_counters (to, "write", dev->swapdev, true);
 }
@@ -179,6 +180,7 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
   add_uint (to, "bad", 0);
   add_uint (to, "suspect", 0);
   add_uint (to, "mismatches", 0);
+  add_seconds (to, "uptime", 0);
   add_device_counters (to, "read", NULL, false);
   add_device_counters (to, "write", NULL, true);
 }

@@ -789,7 +789,7 @@ Test (evacuate, failed_reads_are_tried_again)
   cr_assert_eq (stamped_write (&pages, 0, 48), 0);
   atomic_store (&unreadable_bytes, 16 * PAGE_BYTES);
   after_piece = heal_at_the_end;
-  info = remove_device ("a", true);
+  info = remove_device ("a", false);
   assert_job (info, JOB_DONE, NULL);
   cr_assert_eq (info.nunreadable + info.nlost, 0);
   stamped_assert_whole (&pages, drum);

@@ -446,7 +446,8 @@ assert_device (const char *name, int prio, const char *state, uint64_t nslots, u
   struct json_object *dev = device_of (name, "devices");
   uuid_t uuid;
 
-  assert_keys (dev, "name type uuid prio state size used avail bad suspect mismatches read write");
+  assert_keys (
+    dev, "name type uuid prio state size used avail bad suspect mismatches uptime read write");
   cr_assert_str_eq (get_text (dev, "type"), "file");
   cr_assert_eq (uuid_parse (get_text (dev, "uuid"), uuid), 0);
   cr_assert_eq (json_object_get_int (get (dev, "prio")), prio);
@@ -603,7 +604,8 @@ Test (verbs, status_of_devices_that_change)
 
   get_array (reply, "devices", 3);
   c = device_of ("c", "devices");
-  assert_keys (c, "name type uuid prio state size used avail bad suspect mismatches read write");
+  assert_keys (
+    c, "name type uuid prio state size used avail bad suspect mismatches uptime read write");
   cr_assert_str_eq (get_text (c, "state"), "adding");
   cr_assert_eq (get_uint (c, "size") + get_uint (c, "used") + get_uint (c, "avail"), 0);
   cr_assert_eq (json_object_get_int (get (c, "prio")), 3);
