@@ -471,11 +471,11 @@ swapdev_mark_bad (struct swapdev *dev, uint32_t slot)
 int
 swapdev_save_bad (struct swapdev *dev)
 {
-  unsigned char page[PAGE_BYTES];
+  _Alignas(PAGE_BYTES) unsigned char page[PAGE_BYTES]; /* O_DIRECT */
   struct iovec iov = { .iov_base = page, .iov_len = sizeof page };
 
   badslots_encode (&dev->bad, page);
-  return transfer (dev, 1, &iov, 1, true);
+  return devio_transfer (&dev->io, PAGE_BYTES, &iov, 1, true, NULL);
 }
 
 const struct swapdev_identity *
