@@ -32,11 +32,11 @@ enum { NSLOTS = 300 };
 static size_t wanted = 512; /* alignment of memory, offsets and counts; 0: I/O is refused */
 static size_t stated;       /* what statx says; 0: nothing, as old kernels do */
 static bool refused;        /* O_DIRECT as such */
-static int failing;         /* errno of the next call */
+static atomic_int failing;  /* errno of the next call */
 static struct rng *at_random;
 static bool direct; /* as fcntl set it; the real file is left alone */
-static unsigned ncalls;
-static size_t largest;   /* call */
+static atomic_uint ncalls;
+
 static atomic_bool held; /* writes wait here */
 static atomic_uint nheld;
 
@@ -97,9 +97,7 @@ check (const struct iovec *iov, int niov, off_t offset)
   ncalls++;
   for (int i = 0; i < niov; i++)
     sum += (ssize_t) iov[i].iov_len;
-  largest = (size_t) sum > largest ? (size_t) sum : largest;
-  errno = failing;
-  failing = 0;
+  errno = atomic_exchange (&failing, 0);
   if (errno)
     return -1;
   if (direct && !is_aligned (iov, niov, offset)) {
@@ -185,7 +183,6 @@ prepare (void)
   cr_assert_eq (swapdev_open (&spec, &dev), 0);
   ret = swapdev_prepare (dev, &identity);
   ncalls = 0;
-  largest = 0;
   return ret;
 }
 
