@@ -10,6 +10,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "lib/utf8.h"
+
 #include "drumctl.h"
 
 void *
@@ -76,34 +78,13 @@ text_printable (const char *text)
   return copy;
 }
 
-/* The bytes of the UTF-8 character at text, which has one; 0 if it is none. Whatever the locale. */
-static size_t
-utf8_char (const char *text)
-{
-  const unsigned char *s = (const unsigned char *) text;
-  size_t n = s[0] < 0x80   ? 1
-             : s[0] < 0xc2 ? 0
-             : s[0] < 0xe0 ? 2
-             : s[0] < 0xf0 ? 3
-             : s[0] < 0xf5 ? 4
-                           : 0;
-
-  for (size_t i = 1; i < n; i++)
-    if ((s[i] & 0xc0) != 0x80)
-      return 0;
-  if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
-      (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
-    return 0; /* too long a form, a surrogate, or beyond U+10FFFF */
-  return n;
-}
-
 char *
 text_to_utf8 (const char *text)
 {
   char *copy = need (malloc (3 * strlen (text) + 1)), *to = copy;
 
   while (*text) {
-    size_t n = utf8_char (text);
+    unsigned n = utf8_char (text);
 
     memcpy (to, n ? text : "\xef\xbf\xbd", n ? n : 3);
     to += n ? n : 3;

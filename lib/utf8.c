@@ -6,10 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Bytes of the character at p; 0 if it is none. */
-static unsigned
-character (const unsigned char *p)
+unsigned
+utf8_char (const char *text)
 {
+  const unsigned char *p = (const unsigned char *) text;
   unsigned n = p[0] < 0x80   ? 1
                : p[0] < 0xc2 ? 0
                : p[0] < 0xe0 ? 2
@@ -33,11 +33,10 @@ character (const unsigned char *p)
 bool
 utf8_is_valid (const char *text)
 {
-  const unsigned char *p = (const unsigned char *) text;
   unsigned n = 1;
 
-  while (*p && (n = character (p)) > 0)
-    p += n;
+  while (*text && (n = utf8_char (text)) > 0)
+    text += n;
   return n > 0;
 }
 

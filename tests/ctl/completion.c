@@ -15,18 +15,14 @@
 #include "run.h"
 
 static void
-setup_canned (void)
+setup_with_bash (void)
 {
-  static struct fake_reply replies[2];
-
-  setup ();
+  fake_setup ();
   if (system ("command -v bash >/dev/null") != 0)
     cr_skip_test ("there is no bash");
-  replies[0] = (struct fake_reply){ "status", .text = fake_canned ("status.json") };
-  fake_start (replies);
 }
 
-TestSuite (completion, .init = setup_canned, .fini = scratch_teardown, .timeout = 60);
+TestSuite (completion, .init = setup_with_bash, .fini = scratch_teardown, .timeout = 60);
 
 /* The words that complete a command line, each on a line; its last word is what is to be completed. */
 static char *

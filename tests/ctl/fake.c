@@ -14,6 +14,8 @@
 
 #include "tests/scratch.h"
 
+#include "run.h"
+
 enum { MAX_REPLIES = 64, MAX_REQUEST = 65536 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -157,4 +159,15 @@ fake_canned (const char *name)
     if (*at == '\n')
       *at = ' ';
   return text;
+}
+
+void
+fake_setup (void)
+{
+  static struct fake_reply canned[3];
+
+  setup ();
+  canned[0] = (struct fake_reply){ "status", .text = fake_canned ("status.json") };
+  canned[1] = (struct fake_reply){ "map", .text = fake_canned ("map.json") };
+  fake_start (canned);
 }

@@ -30,4 +30,7 @@ char *fake_requests (void);
 /* A file beside this one, as one line: {"version": 1, ...}. */
 char *fake_canned (const char *name);
 
+/* The .init of a suite: setup, and a server whose status is status.json, and whose map is map.json. */
+void fake_setup (void);
+
 #endif

@@ -13,18 +13,7 @@
 #include "fake.h"
 #include "run.h"
 
-static void
-setup_canned (void)
-{
-  static struct fake_reply replies[3];
-
-  setup ();
-  replies[0] = (struct fake_reply){ "status", .text = fake_canned ("status.json") };
-  replies[1] = (struct fake_reply){ "map", .text = fake_canned ("map.json") };
-  fake_start (replies);
-}
-
-TestSuite (show, .init = setup_canned, .fini = scratch_teardown, .timeout = 60);
+TestSuite (show, .init = fake_setup, .fini = scratch_teardown, .timeout = 60);
 
 static char *
 printed (const char *const *args)

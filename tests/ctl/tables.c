@@ -13,17 +13,7 @@
 #include "fake.h"
 #include "run.h"
 
-static void
-setup_canned (void)
-{
-  static struct fake_reply replies[2];
-
-  setup ();
-  replies[0] = (struct fake_reply){ "status", .text = fake_canned ("status.json") };
-  fake_start (replies);
-}
-
-TestSuite (tables, .init = setup_canned, .fini = scratch_teardown, .timeout = 60);
+TestSuite (tables, .init = fake_setup, .fini = scratch_teardown, .timeout = 60);
 
 static void
 expect_table (const char *golden, const char *const *args)

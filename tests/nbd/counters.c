@@ -15,42 +15,18 @@
 #include "tests/scratch.h"
 #include "tests/stamp.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum { MIB = 1 << 20, MAX_CLIENTS = 5 };
-
-static struct server srv;
-static struct nbd_handle *nbd;
-static int control;
-static const char *a;
 
 static void
 setup (void)
 {
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum counts");
-  a = dev_path ("a");
-  server_start (&srv, &(struct server_options){ .params = PARAMS (dev_path ("a,size=1M,prio=5"),
-                                                                  "size=4M", control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
+  livedrum_setup ();
+  livedrum_start (PARAMS (dev_path ("a,size=1M,prio=5"), "size=4M"));
 }
 
-static void
-teardown (void)
-{
-  if (srv.pid) {
-    client_close (nbd);
-    close (control);
-    server_stop (&srv);
-  }
-  dev_teardown ();
-}
-
-TestSuite (counters, .init = setup, .fini = teardown, .timeout = 300);
+TestSuite (counters, .init = setup, .fini = livedrum_teardown, .timeout = 300);
 
 static void
 write_stamped (unsigned first, unsigned n)
@@ -186,8 +162,6 @@ Test (counters, clients)
 /* A device that comes begins at 0, and takes its numbers with it when it goes; an export's stay. */
 Test (counters, of_devices_that_come_and_go)
 {
-  const char *b = dev_path ("b");
-
   write_stamped (0, 10);
   control_run (control, "done", "'verb': 'add', 'device': '%s', 'size': %u, 'prio': 7", b, MIB);
   expect_counters (control_device (control, b), "write", 0, 0, 0);

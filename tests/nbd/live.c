@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -24,9 +23,7 @@
 #include "tests/scratch.h"
 #include "tests/stamp.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum {
   NWRITERS = 4,
@@ -45,15 +42,7 @@ enum {
   MIB = 1 << 20,
 };
 
-static void
-setup (void)
-{
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum has devices");
-}
-
-TestSuite (live, .init = setup, .fini = dev_teardown, .timeout = 900);
+TestSuite (live, .init = livedrum_setup, .fini = dev_teardown, .timeout = 900);
 
 /* What writers and main thread share. */
 static atomic_bool stop;
@@ -222,7 +211,6 @@ struct file {
 };
 
 static struct file files[NFILES];
-static int control;
 static struct rng rng;
 static uint64_t rebalance; /* its job, or 0 */
 static unsigned nadded, nremoved, ncancelled, ngave_up, nunfit, nrebalanced, ntight_done;
@@ -547,11 +535,10 @@ leave_one (const char *last)
 
 /* The one device left has all there is, and nothing else. */
 static void
-check_end (const struct server *srv, const char *last)
+check_end (const char *last)
 {
   static const unsigned char zeroes[PAGE_BYTES];
   static unsigned char seen[NPAGES * PAGE_BYTES];
-  struct nbd_handle *nbd = client_open (srv);
   uint64_t nused = 0;
   json *status;
 
@@ -567,7 +554,6 @@ check_end (const struct server *srv, const char *last)
   expect_uint (status, "drum.used", nused * PAGE_BYTES);
   expect_uint (control_device (control, last), "used", nused * PAGE_BYTES);
   expect_uint (control_export (control), "used", nused * PAGE_BYTES);
-  client_close (nbd);
 }
 
 static void
@@ -581,22 +567,12 @@ name_files (void)
                               .fresh = true };
 }
 
-static double
-seconds_now (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
-}
-
 /* Whatever comes and goes: no wrong byte, and no error but those that must be. */
 Test (live, model)
 {
   static struct worker workers[NWRITERS];
   unsigned seconds = random_steps (server_is_sanitized () ? SECONDS_SLOWED : SECONDS);
   char *last = dev_path ("last");
-  struct server srv;
   double end;
 
   name_files ();
@@ -605,12 +581,10 @@ Test (live, model)
     files[i].state = THERE;
     files[i].fresh = false;
   }
-  server_start (&srv,
-                &(struct server_options){
-                  .threads = 1,
-                  .params = PARAMS (dev_path ("a,size=4M"), dev_path ("b,size=5M,prio=5"),
-                                    dev_path ("c,size=8M,prio=5"), "size=12M", control_param ()) });
-  control = control_open ();
+  livedrum_start_as (&(struct server_options){
+    .threads = 1,
+    .params = PARAMS (dev_path ("a,size=4M"), dev_path ("b,size=5M,prio=5"),
+                      dev_path ("c,size=8M,prio=5"), "size=12M") });
   for (unsigned i = 0; i < NWRITERS; i++)
     workers[i].main = writer_main;
   workers_start (&srv, workers, NWRITERS);
@@ -627,7 +601,6 @@ Test (live, model)
                seconds, atomic_load (&nrequests), nadded, nremoved, ntight_done, ncancelled,
                ngave_up, nunfit, nrebalanced);
   cr_assert (nadded && nremoved, "nothing has happened");
-  check_end (&srv, last);
-  close (control);
-  server_stop (&srv);
+  check_end (last);
+  livedrum_stop ();
 }

@@ -14,61 +14,18 @@
 
 #include "tests/scratch.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum { MIB = 1 << 20, STRIPE = 16, SLOW = 20 * PAGE_BYTES };
 
-static struct server srv;
-static struct nbd_handle *nbd;
-static int control;
-static const char *a, *b;
-
-static void
-setup (void)
-{
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum has devices");
-  a = dev_path ("a");
-  b = dev_path ("b");
-}
-
-TestSuite (rank, .init = setup, .fini = dev_teardown, .timeout = 300);
+TestSuite (rank, .init = livedrum_setup, .fini = dev_teardown, .timeout = 300);
 
 /* a is above b. */
 static void
 start (const char *size_a, const char *size_b)
 {
-  server_start (&srv,
-                &(struct server_options){ .params = PARAMS (dev_path ("a,prio=5,size=%s", size_a),
-                                                            dev_path ("b,prio=1,size=%s", size_b),
-                                                            control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
-}
-
-static void
-stop (void)
-{
-  client_close (nbd);
-  close (control);
-  server_stop (&srv);
-}
-
-static void
-write_pages (unsigned first, unsigned end)
-{
-  for (unsigned page = first; page < end; page++)
-    client_write_page (nbd, 1, 1, page);
-}
-
-static void
-expect_pages (unsigned first, unsigned end)
-{
-  for (unsigned page = first; page < end; page++)
-    client_expect_page (nbd, 1, 1, page);
+  livedrum_start (
+    PARAMS (dev_path ("a,prio=5,size=%s", size_a), dev_path ("b,prio=1,size=%s", size_b)));
 }
 
 static void
@@ -101,7 +58,7 @@ Test (rank, from_the_next_write_on)
   expect_used (15, 21);
   expect_uint (control_device (control, b), "prio", 32767);
   expect_pages (0, 36);
-  stop ();
+  livedrum_stop ();
 }
 
 /* Devices that become equals take turns; the classes in status are those. */
@@ -120,7 +77,7 @@ Test (rank, equals)
   expect_uint (json_object_array_get_idx (classes, 0), "prio", 5);
   expect_uint (json_object_array_get_idx (classes, 0), "size", 508 * PAGE_BYTES);
   expect_uint (json_object_array_get_idx (classes, 0), "used", 6 * STRIPE * PAGE_BYTES);
-  stop ();
+  livedrum_stop ();
 }
 
 Test (rank, bad_arguments)
@@ -135,7 +92,7 @@ Test (rank, bad_arguments)
   control_error (control, "EINVAL", "'verb': 'rebalance', 'rate': 0");
   control_error (control, "EINVAL", "'verb': 'rebalance', 'device': '%s'", a);
   expect_uint (control_device (control, a), "prio", 5);
-  stop ();
+  livedrum_stop ();
 }
 
 /* What is below rises, when there is room above. */
@@ -161,7 +118,7 @@ Test (rank, rebalance)
   set_priority (b, 5);
   expect_uint (control_run (control, "done", "'verb': 'rebalance'"), "done", 0);
   expect_used (150, 0);
-  stop ();
+  livedrum_stop ();
 }
 
 /* No more rises than there is room for, and clients find theirs. */
@@ -180,7 +137,7 @@ Test (rank, rebalance_into_what_is_left)
   expect_pages (0, 300);
   write_pages (300, 310);
   expect_used (126, 184);
-  stop ();
+  livedrum_stop ();
 }
 
 /* From the third to the first and second, those in the middle first to the top. */
@@ -188,11 +145,7 @@ Test (rank, rebalance_three)
 {
   const char *c = dev_path ("c");
 
-  server_start (&srv, &(struct server_options){
-                        .params = PARAMS (dev_path ("a,size=1M"), dev_path ("b,size=1M"),
-                                          dev_path ("c,size=2M"), control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
+  livedrum_start (PARAMS (dev_path ("a,size=1M"), dev_path ("b,size=1M"), dev_path ("c,size=2M")));
   set_priority (c, 9);
   write_pages (0, 300);
   expect_uint (control_device (control, c), "used", 300 * PAGE_BYTES);
@@ -202,7 +155,7 @@ Test (rank, rebalance_three)
   expect_used (254, 46);
   expect_uint (control_device (control, c), "used", 0);
   expect_pages (0, 300);
-  stop ();
+  livedrum_stop ();
 }
 
 /* One at a time; cancelled it leaves what it has moved where it is, and another can begin. */
@@ -227,5 +180,5 @@ Test (rank, rebalance_cancelled)
   control_run (control, "done", "'verb': 'rebalance'");
   expect_used (100, 0);
   expect_pages (0, 100);
-  stop ();
+  livedrum_stop ();
 }

@@ -11,77 +11,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
 
 #include "tests/scratch.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum { KIB = 1 << 10, MIB = 1 << 20, SLOW = 20 * PAGE_BYTES };
 
-static struct server srv;
-static struct nbd_handle *nbd;
-static int control;
-static const char *a, *b;
-
-static void
-setup (void)
-{
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum has devices");
-  a = dev_path ("a");
-  b = dev_path ("b");
-}
-
-TestSuite (remove, .init = setup, .fini = dev_teardown, .timeout = 300);
+TestSuite (remove, .init = livedrum_setup, .fini = dev_teardown, .timeout = 300);
 
 /* a is filled before b, under an export of 16 MiB. */
 static void
 start (const char *size_a, const char *size_b)
 {
-  server_start (&srv,
-                &(struct server_options){ .params = PARAMS (dev_path ("a,prio=5,size=%s", size_a),
-                                                            dev_path ("b,size=%s", size_b),
-                                                            "size=16M", control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
-}
-
-static void
-stop (void)
-{
-  client_close (nbd);
-  close (control);
-  server_stop (&srv);
-}
-
-static void
-write_pages (unsigned first, unsigned end)
-{
-  for (unsigned page = first; page < end; page++)
-    client_write_page (nbd, 1, 1, page);
-}
-
-static void
-expect_pages (unsigned first, unsigned end)
-{
-  for (unsigned page = first; page < end; page++)
-    client_expect_page (nbd, 1, 1, page);
-}
-
-static double
-seconds_now (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC, &ts);
-  return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+  livedrum_start (
+    PARAMS (dev_path ("a,prio=5,size=%s", size_a), dev_path ("b,size=%s", size_b), "size=16M"));
 }
 
 /* A full device. The pages are elsewhere, what is free is less, and another server can have the file, or it can be deleted. */
@@ -108,7 +55,7 @@ Test (remove, lets_go)
   cr_assert_eq (unlink (a), 0);
   expect_pages (0, 254);
   control_error (control, "ENOENT", "'verb': 'remove', 'device': '%s'", a);
-  stop ();
+  livedrum_stop ();
 }
 
 /* What would not fit is refused at once, with the numbers; all stays as it is. */
@@ -127,7 +74,7 @@ Test (remove, does_not_fit)
   client_trim (nbd, 90 * PAGE_BYTES, 0);
   control_run (control, "done", "'verb': 'remove', 'device': '%s'", a);
   expect_pages (90, 200);
-  stop ();
+  livedrum_stop ();
 }
 
 /* The last device can go only when nothing is on it; then there is no room at all, until one comes. */
@@ -145,7 +92,7 @@ Test (remove, the_last)
   control_run (control, "done", "'verb': 'add', 'device': '%s'", b);
   write_pages (0, 10);
   expect_pages (0, 10);
-  stop ();
+  livedrum_stop ();
 }
 
 /* Begin to move 100 pages off a, so slowly that it is under way when this returns. */
@@ -177,7 +124,7 @@ Test (remove, gives_up_for_clients)
   expect_pages (0, 370);
   write_pages (370, 375);
   cr_assert_eq (client_try_write_page (nbd, 1, 1, 375), ENOSPC);
-  stop ();
+  livedrum_stop ();
 }
 
 /* A removal that was given up, but has not noticed yet, and another of the same device do not get into each other's way. */
@@ -196,7 +143,7 @@ Test (remove, again_while_the_first_gives_up)
   expect_str (control_device (control, a), "state", "open");
   control_run (control, "done", "'verb': 'remove', 'device': '%s'", a);
   expect_pages (300, 370);
-  stop ();
+  livedrum_stop ();
 }
 
 /* A cancelled removal leaves the device open, and what was moved where it is. */
@@ -221,7 +168,7 @@ Test (remove, cancelled)
   /* And once more, in full. */
   control_run (control, "done", "'verb': 'remove', 'device': '%s'", a);
   expect_pages (0, 110);
-  stop ();
+  livedrum_stop ();
 }
 
 /* While it lasts nothing new comes to the device, and all can be read, rewritten and trimmed. */
@@ -241,7 +188,7 @@ Test (remove, under_way)
   expect_str (control_job (control, job), "state", "running");
   control_ok (control, "'verb': 'cancel', 'job': %" PRIu64, job);
   control_wait (control, job, "cancelled");
-  stop ();
+  livedrum_stop ();
 }
 
 /* The rate is a limit: so much, but for one piece, takes so long at least. Reads see nothing of it. */
@@ -262,7 +209,7 @@ Test (remove, rate)
   expect_uint (info, "done", NPAGES * PAGE_BYTES);
   cr_assert_geq (json_object_get_double (member (info, "seconds")),
                  0.99 * (NPAGES * PAGE_BYTES - RATE / 250) / RATE);
-  stop ();
+  livedrum_stop ();
 }
 
 /* A removal that would take hours holds up nobody who stops the server, and neither does who waits for it. */
@@ -287,12 +234,8 @@ Test (remove, several_at_once)
   enum { NPAGES = 900 };
   uint64_t job[4];
 
-  server_start (
-    &srv, &(struct server_options){
-            .params = PARAMS (dev_path ("a,size=1M"), dev_path ("b,size=1M"),
-                              dev_path ("c,size=2M"), dev_path ("d,size=8M"), control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
+  livedrum_start (PARAMS (dev_path ("a,size=1M"), dev_path ("b,size=1M"), dev_path ("c,size=2M"),
+                          dev_path ("d,size=8M")));
   write_pages (0, NPAGES);
   for (unsigned i = 0; i < 3; i++)
     job[i] = control_start (control, "'verb': 'remove', 'device': '%s', 'rate': %u",
@@ -308,7 +251,7 @@ Test (remove, several_at_once)
   cr_assert_eq (json_object_array_length (member (control_status (control), "devices")), 2);
   cr_assert_eq (json_object_array_length (member (control_status (control), "jobs")), 4);
   expect_uint (control_status (control), "drum.used", NPAGES * PAGE_BYTES);
-  stop ();
+  livedrum_stop ();
 }
 
 /* Names that are no device's, and numbers that are no job's. */
@@ -326,5 +269,5 @@ Test (remove, unknown)
   control_error (control, "ENOENT", "'verb': 'wait', 'job': 1");
   control_error (control, "EINVAL", "'verb': 'cancel'");
   expect_str (control_device (control, a), "state", "open");
-  stop ();
+  livedrum_stop ();
 }

@@ -14,18 +14,11 @@
 #include "tests/scratch.h"
 #include "tests/stamp.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum { MIB = 1 << 20, NPAGES = 100 };
 
 static const unsigned damaged[] = { 17, 42, 43 };
-
-static struct server srv;
-static struct nbd_handle *nbd;
-static int control;
-static const char *a, *b;
 
 static bool
 is_damaged (unsigned page)
@@ -56,33 +49,13 @@ damage (const char *path)
 static void
 setup (void)
 {
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum has devices");
-  a = dev_path ("a");
-  b = dev_path ("b");
-  server_start (&srv, &(struct server_options){ .params = PARAMS (dev_path ("a,size=1M,prio=5"),
-                                                                  dev_path ("b,size=1M"), "size=4M",
-                                                                  control_param ()) });
-  control = control_open ();
-  nbd = client_open (&srv);
-  for (unsigned page = 0; page < NPAGES; page++)
-    client_write_page (nbd, 1, 1, page);
+  livedrum_setup ();
+  livedrum_start (PARAMS (dev_path ("a,size=1M,prio=5"), dev_path ("b,size=1M"), "size=4M"));
+  write_pages (0, NPAGES);
   damage (a);
 }
 
-static void
-teardown (void)
-{
-  if (srv.pid) {
-    client_close (nbd);
-    close (control);
-    server_stop (&srv);
-  }
-  dev_teardown ();
-}
-
-TestSuite (unreadable, .init = setup, .fini = teardown, .timeout = 300);
+TestSuite (unreadable, .init = setup, .fini = livedrum_teardown, .timeout = 300);
 
 static int
 try_read (unsigned page)
@@ -137,8 +110,7 @@ Test (unreadable, stays_closed)
   expect_uint (control_device (control, b), "used", (NPAGES - 3) * PAGE_BYTES);
   expect_right_but_damaged ();
   /* Nothing new is put there, though its priority is higher; and it does not count as room. */
-  for (unsigned page = NPAGES; page < NPAGES + 10; page++)
-    client_write_page (nbd, 1, 1, page);
+  write_pages (NPAGES, NPAGES + 10);
   expect_uint (control_device (control, a), "used", 3 * PAGE_BYTES);
   expect_uint (control_status (control), "drum.size", 254 * PAGE_BYTES);
   /* Again is the same again. */
@@ -193,8 +165,7 @@ Test (unreadable, add_opens_it)
   expect_str (control_device (control, a), "state", "open");
   expect_uint (control_device (control, a), "used", 3 * PAGE_BYTES);
   expect_uint (control_status (control), "drum.size", 508 * PAGE_BYTES);
-  for (unsigned page = NPAGES; page < NPAGES + 10; page++)
-    client_write_page (nbd, 1, 1, page);
+  write_pages (NPAGES, NPAGES + 10);
   expect_uint (control_device (control, a), "used", 13 * PAGE_BYTES);
   control_error (control, "EBUSY", "'verb': 'add', 'device': '%s'", a);
   expect_right_but_damaged ();
@@ -215,12 +186,10 @@ Test (unreadable, rewritten)
 /* Clients that need its room do not get it: closed is not closing. */
 Test (unreadable, is_no_room)
 {
-  unsigned page;
+  enum { END = 254 - 3 + 3 }; /* b's slots, less 3 kept back; 3 pages are on a */
 
   fail_to_remove ();
-  for (page = NPAGES; page < 254 - 3 + 3;
-       page++) /* b's slots, less 3 kept back; 3 pages are on a */
-    client_write_page (nbd, 1, 1, page);
-  cr_assert_eq (client_try_write_page (nbd, 1, 1, page), ENOSPC);
+  write_pages (NPAGES, END);
+  cr_assert_eq (client_try_write_page (nbd, 1, 1, END), ENOSPC);
   expect_str (control_device (control, a), "state", "closed");
 }

@@ -14,58 +14,28 @@
 #include "tests/faults/faults.h"
 #include "tests/scratch.h"
 
-#include "client.h"
-#include "control.h"
-#include "dev.h"
+#include "livedrum.h"
 
 enum { MIB = 1 << 20 };
 
-static struct server srv;
-static struct nbd_handle *nbd;
 static struct faults *faults;
-static int control;
-static const char *a;
-
-static void
-setup (void)
-{
-  dev_setup ();
-  if (!server_is_drum ())
-    cr_skip_test ("only the drum waits for devices");
-}
 
 /* An I/O counts as stuck after so long. */
 static void
 start (unsigned ms)
 {
-  char *path;
+  char *path = run_path ("faults");
 
-  path = run_path ("faults");
-  a = dev_path ("a");
   faults = faults_open (path);
   cr_assert_not_null (faults, "%s: %m", path);
-  server_start (
-    &srv, &(struct server_options){ .threads = 4,
-                                    .options = PARAMS ("-D", str ("drum.waitms=%u", ms)),
-                                    .params = PARAMS (dev_path ("a,size=1M,prio=5"),
-                                                      dev_path ("b,size=1M"), control_param ()),
-                                    .faults = path });
-  control = control_open ();
-  nbd = client_open (&srv);
+  livedrum_start_as (&(struct server_options){
+    .threads = 4,
+    .options = PARAMS ("-D", str ("drum.waitms=%u", ms)),
+    .params = PARAMS (dev_path ("a,size=1M,prio=5"), dev_path ("b,size=1M")),
+    .faults = path });
 }
 
-static void
-teardown (void)
-{
-  if (srv.pid) {
-    client_close (nbd);
-    close (control);
-    server_stop (&srv);
-  }
-  dev_teardown ();
-}
-
-TestSuite (waiting, .init = setup, .fini = teardown, .timeout = 300);
+TestSuite (waiting, .init = livedrum_setup, .fini = livedrum_teardown, .timeout = 300);
 
 static unsigned
 count (const char *words)
@@ -141,8 +111,7 @@ Test (waiting, reads)
   int64_t cookie[2];
 
   start (100);
-  client_write_page (nbd, 1, 1, 0);
-  client_write_page (nbd, 1, 1, 1);
+  write_pages (0, 2);
   rule = add_rule (&(struct faults_plan){ .calls = FAULTS_READ, .action = FAULTS_HOLD });
   cookie[0] = nbd_aio_pread (nbd, buf[0], PAGE_BYTES, 0, NBD_NULL_COMPLETION, 0);
   server_wait_stderr (&srv, "still waiting for a read of 4K at offset 8192 of ");
@@ -155,8 +124,7 @@ Test (waiting, reads)
   server_wait_stderr (&srv, str ("a read of 4K at offset 8192 of %s took ", a));
   server_wait_stderr (&srv, str ("a read of 4K at offset 12288 of %s took ", a));
   cr_assert_eq (count ("still waiting for a read"), 2, "%s", server_stderr (&srv));
-  client_expect_page (nbd, 1, 1, 0);
-  client_expect_page (nbd, 1, 1, 1);
+  expect_pages (0, 2);
 }
 
 /* One that fails in the end: also why. */
@@ -190,19 +158,16 @@ Test (waiting, removal)
   uint64_t job;
 
   start (100);
-  for (unsigned page = 0; page < 20; page++)
-    client_write_page (nbd, 1, 1, page);
+  write_pages (0, 20);
   rule = add_rule (&(struct faults_plan){ .calls = FAULTS_READ, .action = FAULTS_HOLD });
   job = control_start (control, "'verb': 'remove', 'device': '%s'", a);
   expect_waiting ("read", 1, 0);
   control_run (control, "done", "'verb': 'add', 'device': '%s', 'size': %u", dev_path ("c"), MIB);
   expect_str (control_job (control, job), "state", "running");
-  for (unsigned page = 40; page < 50; page++)
-    client_write_page (nbd, 1, 1, page);
+  write_pages (40, 50);
   faults_remove (rule);
   control_wait (control, job, "done");
-  for (unsigned page = 0; page < 20; page++)
-    client_expect_page (nbd, 1, 1, page);
+  expect_pages (0, 20);
 }
 
 /* What takes its time, but less than that, is not worth a word. */
