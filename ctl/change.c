@@ -8,6 +8,7 @@
 #include <json-c/json.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -41,14 +42,21 @@ struct manner {
 static bool
 request_path (struct json_object *request, const char *path)
 {
-  char *cwd = *path == '/' ? NULL : getcwd (NULL, 0), *absolute;
+  char *cwd, *absolute;
 
-  if (!*path || (*path != '/' && !cwd)) {
-    log_error ("%s", *path ? "this folder has no name any more: give an absolute path"
-                           : "the path of a device is empty");
+  if (!*path) {
+    log_error ("the path of a device is empty");
     return false;
   }
-  absolute = *path == '/' ? text_format ("%s", path) : text_format ("%s/%s", cwd, path);
+  if (*path == '/') {
+    request_text (request, "device", path);
+    return true;
+  }
+  if (!(cwd = getcwd (NULL, 0))) {
+    log_error ("%s: the current folder has no name any more: give an absolute path", path);
+    return false;
+  }
+  absolute = text_format ("%s/%s", strcmp (cwd, "/") == 0 ? "" : cwd, path);
   request_text (request, "device", absolute);
   free (absolute);
   free (cwd);

@@ -247,7 +247,7 @@ parse_line (const char *line, size_t len)
   json_tokener_set_flags (tok, JSON_TOKENER_STRICT);
   reply = json_tokener_parse_ex (tok, line, (int) len);
   if (json_tokener_get_error (tok) != json_tokener_success ||
-      json_tokener_get_parse_end (tok) != len || !json_object_is_type (reply, json_type_object)) {
+      !json_object_is_type (reply, json_type_object)) {
     json_object_put (reply);
     reply = NULL;
   }

@@ -95,6 +95,7 @@ screen_draw (const char *text)
   }
   if (shown < n)
     printf ("\n(%u lines more)\033[K", n - shown);
-  fputs ("\033[J", stdout);
+  else if (shown < height)
+    fputs ("\n\033[J", stdout);
   fflush (stdout);
 }

@@ -242,12 +242,20 @@ snapshot_device (const struct snapshot *snap, const char *name)
   return NULL;
 }
 
-const struct export *
-snapshot_export (const struct snapshot *snap, const char *name)
+const struct device *
+snapshot_device_before (const struct snapshot *before, const struct device *d)
 {
-  for (size_t i = 0; i < snap->nexports; i++)
-    if (strcmp (snap->exports[i].name, name) == 0)
-      return &snap->exports[i];
+  const struct device *was = before ? snapshot_device (before, d->name) : NULL;
+
+  return was && strcmp (was->uuid, d->uuid) == 0 ? was : NULL;
+}
+
+const struct export *
+snapshot_export_before (const struct snapshot *before, const struct export *e)
+{
+  for (size_t i = 0; before && i < before->nexports; i++)
+    if (strcmp (before->exports[i].name, e->name) == 0)
+      return &before->exports[i];
   return NULL;
 }
 

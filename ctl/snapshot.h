@@ -90,7 +90,10 @@ struct snapshot *snapshot_ask_once (bool fragmentation);
 void snapshot_free (struct snapshot *snap);
 
 const struct device *snapshot_device (const struct snapshot *snap, const char *name);
-const struct export *snapshot_export (const struct snapshot *snap, const char *name);
+
+/* What was the same device, or export, before; NULL: there was none, or there was no before. */
+const struct device *snapshot_device_before (const struct snapshot *before, const struct device *d);
+const struct export *snapshot_export_before (const struct snapshot *before, const struct export *e);
 
 /* The job that a reply to wait has. It lives as long as the reply. False, and said why. */
 bool job_from_reply (struct json_object *reply, struct job *job);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <wchar.h>
-#include <wctype.h>
 
 #include "drumctl.h"
 
@@ -51,7 +50,7 @@ next_char (const char *text, unsigned *columns)
   size_t n = mbrtowc (&wc, text, strlen (text), &state);
   int width;
 
-  if (n == 0 || n > strlen (text) || !iswprint ((wint_t) wc) || (width = wcwidth (wc)) < 0)
+  if (n == 0 || n > strlen (text) || (width = wcwidth (wc)) < 0)
     return 0;
   *columns = (unsigned) width;
   return n;

@@ -6,7 +6,6 @@
 
 #include <json-c/json.h>
 #include <math.h>
-#include <string.h>
 #include <time.h>
 
 #include "rates.h"
@@ -93,10 +92,8 @@ static void
 add_device (struct json_object *to, const struct snapshot *before, const struct snapshot *now,
             double seconds, const struct device *d)
 {
-  const struct device *was = before ? snapshot_device (before, d->name) : NULL;
+  const struct device *was = snapshot_device_before (before, d);
 
-  if (was && strcmp (was->uuid, d->uuid) != 0)
-    was = NULL;
   add_text (to, "name", d->name);
   add_text (to, "type", d->type);
   json_object_object_add (to, "prio", need (json_object_new_int (d->prio)));
@@ -111,7 +108,7 @@ static void
 add_export (struct json_object *to, const struct snapshot *before, const struct snapshot *now,
             double seconds, const struct export *e)
 {
-  const struct export *was = before ? snapshot_export (before, e->name) : NULL;
+  const struct export *was = snapshot_export_before (before, e);
 
   add_text (to, "name", e->name);
   add_number (to, "size", e->size);

@@ -85,8 +85,9 @@ put_more (const struct page *page, const char *remark, const char *op,
 }
 
 static void
-put_export (const struct page *page, const struct export *e, const struct export *before)
+put_export (const struct page *page, const struct export *e)
 {
+  const struct export *before = snapshot_export_before (page->before, e);
   char *clients = text_format ("  %" PRIu64 " client%s", e->clients, e->clients == 1 ? "" : "s");
 
   put_name (page, text_export (e->name));
@@ -101,13 +102,12 @@ put_export (const struct page *page, const struct export *e, const struct export
 }
 
 static void
-put_device (const struct page *page, const struct device *d, const struct device *before)
+put_device (const struct page *page, const struct device *d)
 {
+  const struct device *before = snapshot_device_before (page->before, d);
   bool is_open = strcmp (d->state, "open") == 0;
   char *remark = is_open ? text_format ("  prio %d", d->prio) : text_format ("  %s", d->state);
 
-  if (before && strcmp (before->uuid, d->uuid) != 0)
-    before = NULL; /* another one in its place */
   put_name (page, d->name);
   put_use (page, d->room.used, d->room.used + d->room.avail);
   put_rates (page, "read", before ? &before->read : NULL, &d->read);
@@ -147,16 +147,13 @@ watch_text (const struct snapshot *before, const struct snapshot *now, unsigned 
 
   if (page.name_width > MAX_NAME)
     page.name_width = MAX_NAME;
-  before = page.before;
   put_title (&page);
   putc ('\n', out);
   put_heading (&page, "EXPORT");
   for (size_t i = 0; i < now->nexports; i++)
-    put_export (&page, &now->exports[i],
-                before ? snapshot_export (before, now->exports[i].name) : NULL);
+    put_export (&page, &now->exports[i]);
   putc ('\n', out);
   put_heading (&page, "DEVICE");
   for (size_t i = 0; i < now->ndevices; i++)
-    put_device (&page, &now->devices[i],
-                before ? snapshot_device (before, now->devices[i].name) : NULL);
+    put_device (&page, &now->devices[i]);
 }

@@ -206,16 +206,17 @@ claim_check_foreign (int fd, const char *path, const struct stat *st, uint64_t s
   int ret = find_signature (fd, size_bytes, name, sizeof name);
 
   if (ret > 0) {
-    log_error ("%s: holds a signature of %s: give force=yes if what is on it may be overwritten",
+    log_error ("%s: holds a signature of %s: give force=yes (drumctl: --force) if what is on it "
+               "may be overwritten",
                path, name);
     return -EEXIST;
   }
   if (ret == 0 && S_ISREG (st->st_mode))
     ret = start_is_written (fd, size_bytes);
   if (ret > 0) {
-    log_error (
-      "%s: is not empty (its first MiB is not all zero): give force=yes if it may be overwritten",
-      path);
+    log_error ("%s: is not empty (its first MiB is not all zero): give force=yes (drumctl: "
+               "--force) if it may be overwritten",
+               path);
     return -EEXIST;
   }
   if (ret < 0)

@@ -10,6 +10,7 @@
 #include "drum-impl.h"
 #include "inflight.h"
 #include "log.h"
+#include "stats.h"
 #include "swapdev.h"
 #include "units.h"
 
@@ -110,6 +111,7 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   dev->swapdev = swapdev;
   dev->blist = swapdev_blist (swapdev);
   dev->prio = swapdev_prio (swapdev);
+  dev->added_ns = now_ns ();
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
@@ -384,6 +386,7 @@ describe_locked (struct drum *d, const struct device *dev)
     .end = dev->first + swapdev_nslots (dev->swapdev),
     .nslots = swapdev_nusable (dev->swapdev),
     .nfree = blist_nfree (dev->blist),
+    .added_ns = dev->added_ns,
   };
 }
 

@@ -38,6 +38,7 @@ struct drum_device_info {
   uint32_t first, end; /* its range of the drum, half open */
   uint32_t nslots;     /* usable */
   uint32_t nfree;
+  uint64_t added_ns; /* when it came: now_ns */
 };
 
 /* Can n devices with these numbers of slots (reserved ones included) stand in one drum? -EFBIG if they need more than

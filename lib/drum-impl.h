@@ -19,6 +19,7 @@ struct device {
   struct blist *blist;
   uint32_t first; /* of its range of the drum */
   int prio;
+  uint64_t added_ns;                      /* now_ns */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
   enum drum_device_state before;          /* closing: what it was */
   bool leaving; /* somebody moves its pages off: from drum_close_device to drum_end_closing */

@@ -156,6 +156,7 @@ report_device (const struct drum_device_info *dev, json *to)
   add_slots (to, "used", dev->nslots - dev->nfree);
   add_slots (to, "avail", dev->nfree);
   add_uint (to, "bad", swapdev_nbad (dev->swapdev));
+  add_seconds (to, "uptime", now_ns () - dev->added_ns);
   add_device_counters (to, "read", dev->swapdev, false);
   add_device_counters (to, "write", dev->swapdev, true);
 }
@@ -177,6 +178,7 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
   add_slots (to, "used", 0);
   add_slots (to, "avail", 0);
   add_uint (to, "bad", 0);
+  add_seconds (to, "uptime", 0);
   add_device_counters (to, "read", NULL, false);
   add_device_counters (to, "write", NULL, true);
 }

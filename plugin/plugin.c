@@ -21,7 +21,6 @@
 #include "lib/service.h"
 #include "lib/units.h"
 #include "remote.h"
-#include "usage.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -153,7 +152,6 @@ drum_open (int readonly)
   }
   service_enter_thread (&service);
   export_count_client (service.export, 1);
-  usage_connection (1);
   return service.export;
 }
 
@@ -161,8 +159,6 @@ static void
 drum_close (void *handle)
 {
   export_count_client (handle, -1);
-  if (usage_connection (-1) == 0)
-    usage_show (service.drum, true);
 }
 
 static const char *
@@ -219,14 +215,6 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
-/* The same after a change, which shows in the usage. */
-static int
-changed (int ret)
-{
-  usage_show (service.drum, false);
-  return result (ret);
-}
-
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
@@ -238,7 +226,7 @@ drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t f
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (export_write (handle, buf, count, offset));
+  return result (export_write (handle, buf, count, offset));
 }
 
 static int
@@ -250,7 +238,7 @@ drum_flush (void *handle, uint32_t flags)
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (export_trim (handle, count, offset));
+  return result (export_trim (handle, count, offset));
 }
 
 /* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
@@ -258,7 +246,7 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
+  return result (export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
 }
 
 static int

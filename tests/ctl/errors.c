@@ -208,9 +208,21 @@ TEST_REPLY (
 TEST_REPLY (reply_empty, "makes no sense: \"server\" is not what it must be",
             .text = "{\"version\":1,\"ok\":true}")
 
-/* A server that speaks first, and then wants to hear nothing, is heard. */
+/* Not all of the memory is filled with what has no end. */
+Test (errors, reply_endless)
+{
+  enum { LENGTH = 65 << 20 };
+  char *text = malloc (LENGTH + 1);
+
+  memset (text, '[', LENGTH);
+  text[LENGTH] = '\0';
+  expect_reply (&(struct fake_reply){ .text = text },
+                ": the reply has no end; is this the control");
+}
+
+/* A server that wants to hear nothing says why, and hangs up. */
 TEST_REPLY (reply_refused, "drumctl: too many\n",
-            .text = "{\"version\":1,\"ok\":false,\"error\":\"too many\"}\n", .hangs_up = true)
+            .text = "{\"version\":1,\"ok\":false,\"error\":\"too many\"}\n", .greets = true)
 
 /* A field of the canned status is not what it must be. */
 static void

@@ -101,6 +101,11 @@ serve (int fd)
   size_t len = 0;
   ssize_t n;
 
+  if (replies[0].greets) {
+    send_all (fd, replies[0].text, strlen (replies[0].text));
+    close (fd);
+    return;
+  }
   while ((n = recv (fd, line + len, sizeof line - len - 1, 0)) > 0) {
     len += (size_t) n;
     line[len] = '\0';

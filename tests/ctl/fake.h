@@ -14,6 +14,7 @@ struct fake_reply {
   bool once;         /* only the first time */
   bool cancelled;    /* only after a cancel */
   bool hangs_up;     /* after text, without a newline */
+  bool greets;       /* before anything is asked; then it hangs up. The first of a table. */
   unsigned delay_ms; /* before it */
 };
 

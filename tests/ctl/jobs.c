@@ -67,6 +67,8 @@ Test (jobs, requests)
                   "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"size\":4096");
   expect_request (ARGS ("add", "/srv/a,maxio=4"),
                   "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"maxio\":4");
+  expect_request (ARGS ("add", "/srv/a", "-p7"),
+                  "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":7");
   expect_request (ARGS ("remove", "/srv/a,b", "--rate", "100M"),
                   "\"verb\":\"remove\",\"device\":\"/srv/a,b\",\"rate\":104857600");
   expect_request (ARGS ("remove", "-f", "/srv/\"\n"),
@@ -189,6 +191,25 @@ Test (jobs, progress_on_a_small_terminal)
   session_start (&s, 40, 24, ARGS ("remove", "/srv/b"));
   session_expect (&s, "\r/srv/b   50%  200M of 400M  100M/s  0:0\033[K");
   cr_assert_eq (session_end (&s), 0);
+}
+
+/* More than there was at first: clients wrote meanwhile. */
+Test (jobs, progress_beyond_its_total)
+{
+  static const struct fake_reply replies[] = {
+    { "remove", .text = BEGUN },
+    { "wait", .text = JOB ("remove", "running", "0", "1"), .once = true },
+    { "wait", .text = JOB ("remove", "running", "943718400", "2"), .once = true },
+    { "wait", .text = JOB ("remove", "done", "943718400", "2") },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("remove", "/srv/b"), 0,
+          "/srv/b: removing (job 3), 400M to move\n"
+          "/srv/b: 100%, 900M of 400M, 450M/s, 0:00 left\n"
+          "/srv/b: removed, 900M moved in 0:02, 450M/s\n",
+          "");
 }
 
 #define STATUS_OF_B(state)                                                                      \

@@ -89,8 +89,29 @@ Test (watch, server_restarts)
                               "since it started:"));
 }
 
+/* What it has read, 500000 requests, it has read in the last 2 seconds. */
+Test (watch, device_is_another)
+{
+  char *at = strstr (replies[1].text, "0c8a3c1d2e02");
+
+  cr_assert_not_null (at);
+  memcpy (at, "ffffffffffff", 12);
+  at = strstr (RUN ("watch", "-c", "2", "-i", "0.01").out, "in the last 2.0 s:");
+  cr_assert_not_null (strstr (at, "\n/dev/nvme1n1p3      4G   6% read    250k     3G "), "%s", at);
+}
+
+/* The same as JSON. */
+Test (watch, device_is_another_json)
+{
+  char *at = strstr (replies[1].text, "0c8a3c1d2e02");
+
+  memcpy (at, "ffffffffffff", 12);
+  at = strchr (RUN ("watch", "-c", "2", "-i", "0.01", "--json").out, '\n');
+  cr_assert_not_null (strstr (at, "\"read\":{\"requests\":250000.000,"), "%s", at);
+}
+
 static void
-expect_terminal_back (struct session *s, bool raw)
+expect_terminal (struct session *s, bool raw)
 {
   struct termios t;
 
@@ -107,7 +128,7 @@ Test (watch, keys)
   session_expect (&s, ENTERED);
   session_expect (&s, "/dev/nvme0n1p3");
   session_expect (&s, "\033[J");
-  expect_terminal_back (&s, true);
+  expect_terminal (&s, true);
   cr_assert_eq (write (s.fd, "xq", 2), 2);
   session_expect (&s, LEFT);
   cr_assert_eq (session_end (&s), 0);
@@ -161,7 +182,37 @@ Test (watch, server_goes)
   cr_assert_null (strstr (s.seen, ENTERED));
 }
 
-/* The lines of the last picture that was drawn, at most max bytes each. */
+/* Ctrl-Z gives the shell its terminal, and fg takes it again. (There is no shell here, so it goes on at once.) */
+Test (watch, suspended)
+{
+  struct session s;
+
+  session_start (&s, 80, 24, ARGS ("watch", "--interval", "600"));
+  session_expect (&s, "\033[J");
+  cr_assert_eq (write (s.fd, "\032", 1), 1);
+  session_expect (&s, LEFT);
+  session_expect (&s, ENTERED);
+  session_expect (&s, "/dev/nvme0n1p3");
+  session_expect (&s, "\033[J");
+  expect_terminal (&s, true);
+  cr_assert_eq (write (s.fd, "q", 1), 1);
+  cr_assert_eq (session_end (&s), 0);
+}
+
+/* 80 columns are just enough. */
+Test (watch, full_lines)
+{
+  struct session s;
+
+  session_start (&s, 80, 24, ARGS ("watch", "--interval", "600"));
+  session_expect (&s, "\r\nEXPORT ");
+  session_expect (&s, " QUEUE   ERR\r\n");
+  session_expect (
+    &s, "  adding                    write      0     0B      -      -      -     0     0\r\n");
+  cr_assert_eq (write (s.fd, "q", 1), 1);
+  cr_assert_eq (session_end (&s), 0);
+}
+
 static unsigned
 count_lines (const char *text)
 {
@@ -185,7 +236,6 @@ Test (watch, window_changes)
   session_expect (&s, " lines more)");
   cr_assert_eq (ioctl (s.fd, TIOCSWINSZ, &tiny), 0);
   session_expect (&s, "\033[H");
-  session_expect (&s, "\033[J");
   small.ws_row = 4;
   cr_assert_eq (ioctl (s.fd, TIOCSWINSZ, &small), 0);
   session_expect (&s, "\033[H");

@@ -289,21 +289,3 @@ Test (placement, consecutive_on_one_device)
   client_close (nbd);
   server_stop (&srv);
 }
-
-/* With -D drum.usage=1 the server says how many slots are used, in all and on each device. */
-Test (placement, usage_is_printed)
-{
-  struct server srv;
-  struct nbd_handle *nbd;
-  char *a = dev_path ("a"), *b = dev_path ("b");
-
-  server_start (&srv, &(struct server_options){
-                        .options = PARAMS ("-D", "drum.usage=1"),
-                        .params = PARAMS (dev_path ("a,prio=1,size=1M"), dev_path ("b,size=4M")) });
-  nbd = client_open (&srv);
-  write_at_once (nbd, 0, 300, 1);
-  client_trim (nbd, 6 * PAGE_BYTES, 0);
-  client_close (nbd);
-  server_wait_stderr (&srv, str ("drum: used 294 of 1276 slots: %s 248/254, %s 46/1022\n", a, b));
-  server_stop (&srv);
-}

@@ -54,6 +54,14 @@ server_is_sanitized (void)
   return SANITIZER_PRELOAD[0] != 0;
 }
 
+char *
+server_environment (void)
+{
+  return str ("%s", server_is_sanitized ()
+                      ? "ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD='" SANITIZER_PRELOAD " " EARLY "'"
+                      : "");
+}
+
 static void
 make_argv (const char **argv, const struct server *srv, const struct server_options *options,
            const char *pidfile)
@@ -80,8 +88,10 @@ make_argv (const char **argv, const struct server *srv, const struct server_opti
 
 /* In the child. The sanitizer's runtime has to be the first library of the program, and nbdkit is not built with it. */
 static void
-exec_nbdkit (const char **argv, const struct server *srv, uid_t uid)
+exec_nbdkit (const char **argv, const struct server *srv, const struct server_options *options)
 {
+  const char *preload = server_is_sanitized () ? SANITIZER_PRELOAD " " EARLY : "";
+  uid_t uid = options->uid;
   int fd = open (srv->stderr_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   int null = open ("/dev/null", O_RDWR);
 
@@ -91,8 +101,13 @@ exec_nbdkit (const char **argv, const struct server *srv, uid_t uid)
     close (i);
   if (uid && (setgroups (0, NULL) == -1 || setgid (uid) == -1 || setuid (uid) == -1))
     _exit (126);
+  if (options->faults) {
+    setenv ("DRUM_FAULTS", options->faults, 1);
+    preload = str ("%s " LIBFAULTS, preload);
+  }
+  if (*preload)
+    setenv ("LD_PRELOAD", preload, 1);
   if (server_is_sanitized ()) {
-    setenv ("LD_PRELOAD", SANITIZER_PRELOAD " " EARLY, 1);
     /* nbdkit unloads the plugin at its end, so what leaked could not be told by name. */
     setenv ("ASAN_OPTIONS", "detect_leaks=0", 0);
     setenv ("UBSAN_OPTIONS", "print_stacktrace=1", 0);
@@ -168,7 +183,7 @@ server_launch (struct server *srv, const struct server_options *options)
   srv->pid = fork ();
   cr_assert_geq (srv->pid, 0, "fork: %m");
   if (srv->pid == 0)
-    exec_nbdkit (argv, srv, options->uid);
+    exec_nbdkit (argv, srv, options);
   srv->pidfd = syscall (SYS_pidfd_open, srv->pid, 0);
   cr_assert_geq (srv->pidfd, 0, "pidfd_open: %m");
   while (slot < MAX_SERVERS - 1 && running[slot].pid)

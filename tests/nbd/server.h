@@ -19,6 +19,7 @@ struct server_options {
   uint64_t memory_bytes;      /* size= when the plugin is one of nbdkit's own */
   const char *socket;         /* a socket of its own, for a second server */
   uid_t uid;                  /* run as this user, not as root */
+  const char *faults;         /* its disks fail or are slow as this file says (faults.h) */
 };
 
 #define PARAMS(...) ((const char *const[]){ __VA_ARGS__, NULL })
@@ -40,6 +41,9 @@ bool server_launch (struct server *srv, const struct server_options *options);
 
 /* The same, and fail the test if it has ended. */
 void server_start (struct server *srv, const struct server_options *options);
+
+/* What a shell has to put before nbdkit's name: a sanitizer's runtime, if the plugin needs one. */
+char *server_environment (void);
 
 /* Stop it, as a service manager does, and fail the test unless it ends well: status 0, and no sanitizer's report. */
 void server_stop (struct server *srv);

@@ -39,9 +39,13 @@ static unsigned npieces;                /* that were moved */
 static void (*after_piece) (void);      /* in the job's thread, which holds nothing */
 static uint32_t alloc_max = UINT32_MAX; /* more slots at once are refused */
 static _Atomic uint64_t
-  unreadable_bytes; /* the first so many bytes behind the label of any device can't be read */
+  unreadable_bytes;      /* the first so many bytes behind the label of any device can't be read */
+static bool refuse_next; /* the next more than one */
 static sem_t *write_begins, *write_goes_on; /* for the next write of a device */
-static sem_t *sleeps;                       /* posted when a job does */
+static sem_t *read_begins, *read_goes_on;   /* for the next read of a client */
+static _Thread_local bool in_job;
+static sem_t *job_waits_or_ends; /* posted when a job does: for a range lock, that is */
+static sem_t *sleeps;            /* posted when a job does */
 
 int __real_export_move (struct export *e, uint64_t *page, unsigned n,
                         const struct pages_move *move);
@@ -70,7 +74,10 @@ int
 __wrap_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
                    unsigned *nruns)
 {
-  return nnew + nmove > alloc_max ? -ENOSPC : __real_drum_alloc (d, nnew, nmove, runs, nruns);
+  bool refuse = nnew + nmove > alloc_max || (refuse_next && nnew + nmove > 1);
+
+  refuse_next = false;
+  return refuse ? -ENOSPC : __real_drum_alloc (d, nnew, nmove, runs, nruns);
 }
 
 int __real_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
@@ -98,6 +105,13 @@ __wrap_preadv (int fd, const struct iovec *iov, int niov, off_t offset)
     errno = EIO;
     return -1;
   }
+  if (read_begins && !in_job) {
+    sem_t *begins = read_begins;
+
+    read_begins = NULL;
+    sem_post (begins);
+    sem_wait (read_goes_on);
+  }
   return __real_preadv (fd, iov, niov, offset);
 }
 
@@ -115,6 +129,17 @@ __wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t offset)
     sem_wait (write_goes_on);
   }
   return __real_pwritev (fd, iov, niov, offset);
+}
+
+int __real_sem_wait (sem_t *sem);
+int __wrap_sem_wait (sem_t *sem);
+
+int
+__wrap_sem_wait (sem_t *sem)
+{
+  if (in_job && job_waits_or_ends)
+    sem_post (job_waits_or_ends);
+  return __real_sem_wait (sem);
 }
 
 int __real_job_sleep (struct job *job, unsigned ms);
@@ -193,10 +218,15 @@ static int
 order_main (struct job *job, void *opaque)
 {
   struct order order = *(struct order *) opaque;
+  int ret;
 
   free (opaque);
-  return order.dev ? evacuate_device (job, &order.ev, order.dev, order.force)
-                   : evacuate_upwards (job, &order.ev);
+  in_job = true;
+  ret = order.dev ? evacuate_device (job, &order.ev, order.dev, order.force)
+                  : evacuate_upwards (job, &order.ev);
+  if (job_waits_or_ends)
+    sem_post (job_waits_or_ends);
+  return ret;
 }
 
 static uint64_t
@@ -305,6 +335,13 @@ write_90_pages (void)
   stamped_trim (&pages, 10, 5);
   cr_assert_eq (stamped_write (&pages, 30, 3), 0);
   cr_assert_eq (nused_on ("a"), 90);
+}
+
+/* Change a byte of this slot of a, as it stands on the device. */
+static void
+spoil (uint32_t slot)
+{
+  file_write (scratch_path ("a"), (slot + SWAPDEV_NRESERVED) * PAGE_BYTES + 99, "!", 1);
 }
 
 /* ---- it leaves ---- */
@@ -449,6 +486,99 @@ Test (evacuate, waits_for_writes_under_way)
   stamped_assert_whole (&pages, drum);
 }
 
+/* Nor does it give up for pages that can't be read before it has seen all. */
+Test (evacuate, waits_for_writes_with_unreadable_pages)
+{
+  sem_t begins, goes_on, event;
+  pthread_t client;
+  uint64_t id;
+  int ret = 77;
+
+  sem_init (&begins, 0, 0);
+  sem_init (&goes_on, 0, 0);
+  sem_init (&event, 0, 0);
+  make_a_and_b (true);
+  write_90_pages ();
+  spoil (3);
+  write_goes_on = &goes_on;
+  write_begins = &begins;
+  cr_assert_eq (pthread_create (&client, NULL, write_one, &ret), 0);
+  sem_wait (&begins);
+  sleeps = job_waits_or_ends = &event;
+  id = start_removing ("a", false);
+  sem_wait (&event);
+  assert_state ("a", DEVICE_CLOSING);
+  cr_assert_eq (nused_on ("a"), 2);
+  sem_post (&goes_on);
+  pthread_join (client, NULL);
+  cr_assert_eq (ret, 0);
+  pages.sequence[3] = STAMPED_EIO;
+  assert_job (finish (id), JOB_FAILED, "1 pages on it can't be read");
+  cr_assert_eq (nused_on ("a"), 1);
+  stamped_assert_whole (&pages, drum);
+}
+
+static void *
+read_one (void *arg)
+{
+  static char data[PAGE_BYTES];
+
+  *(int *) arg = export_read (export, data, sizeof data, 234 * PAGE_BYTES);
+  return NULL;
+}
+
+/* A read under way keeps its page where it is: the file is not closed under it. */
+Test (evacuate, waits_for_reads_under_way)
+{
+  sem_t begins, goes_on, event;
+  pthread_t client;
+  uint64_t id;
+  int ret = 77;
+
+  sem_init (&begins, 0, 0);
+  sem_init (&goes_on, 0, 0);
+  sem_init (&event, 0, 0);
+  make_a_and_b (true);
+  write_90_pages ();
+  read_goes_on = &goes_on;
+  read_begins = &begins;
+  cr_assert_eq (pthread_create (&client, NULL, read_one, &ret), 0);
+  sem_wait (&begins);
+  job_waits_or_ends = &event;
+  id = start_removing ("a", false);
+  sem_wait (&event);
+  assert_state ("a", DEVICE_CLOSING);
+  cr_assert_gt (nused_on ("a"), 0);
+  sem_post (&goes_on);
+  pthread_join (client, NULL);
+  cr_assert_eq (ret, 0);
+  assert_job (finish (id), JOB_DONE, NULL);
+  stamped_assert_whole (&pages, drum);
+}
+
+static void
+refuse_after_two (void)
+{
+  refuse_next = npieces == 2;
+}
+
+/* A piece that finds no room for all is tried smaller; the next ones grow again, by a page each. */
+Test (evacuate, pieces_grow_again)
+{
+  unsigned whole;
+
+  make_a_and_b (true);
+  write_90_pages ();
+  assert_job (remove_device ("a", false), JOB_DONE, NULL);
+  whole = npieces;
+  drum_add_file (drum, "a", 5, A_SLOTS);
+  assert_job (rebalance (), JOB_DONE, NULL);
+  npieces = 0;
+  after_piece = refuse_after_two;
+  assert_job (remove_device ("a", false), JOB_DONE, NULL);
+  cr_assert (npieces > whole && npieces <= whole + 3, "%u pieces, not %u and some", npieces, whole);
+}
+
 /* A rate holds from the first piece on: pieces get smaller, and a cancelled job does not wait for the next. */
 Test (evacuate, slow_jobs_can_be_cancelled)
 {
@@ -521,13 +651,6 @@ assert_unreadable (struct job_info info, const unsigned *page, unsigned n)
     cr_assert_str_eq (info.unreadable[i].export, "e");
     cr_assert_eq (info.unreadable[i].page, page[i], "%u", (unsigned) info.unreadable[i].page);
   }
-}
-
-/* Change a byte of this slot of a, as it stands on the device. */
-static void
-spoil (uint32_t slot)
-{
-  file_write (scratch_path ("a"), (slot + SWAPDEV_NRESERVED) * PAGE_BYTES + 99, "!", 1);
 }
 
 /* Three pages are spoiled: the others move, the device stays, closed. */
@@ -650,6 +773,28 @@ Test (evacuate, failed_reads)
   stamped_assert_whole (&pages, drum);
 }
 
+static void
+heal_at_the_end (void)
+{
+  if (npieces == 2)
+    atomic_store (&unreadable_bytes, 0);
+}
+
+/* What could not be read is tried once more at least before it is given up. */
+Test (evacuate, failed_reads_are_tried_again)
+{
+  struct job_info info;
+
+  make_a_and_b (true);
+  cr_assert_eq (stamped_write (&pages, 0, 48), 0);
+  atomic_store (&unreadable_bytes, 16 * PAGE_BYTES);
+  after_piece = heal_at_the_end;
+  info = remove_device ("a", false);
+  assert_job (info, JOB_DONE, NULL);
+  cr_assert_eq (info.nunreadable + info.nlost, 0);
+  stamped_assert_whole (&pages, drum);
+}
+
 /* Cancelled while pages are given up: those that are lost are counted. */
 Test (evacuate, lost_pages_are_counted_when_cancelled)
 {
@@ -706,6 +851,29 @@ Test (evacuate, a_new_page_needs_the_room)
   cr_assert_eq (npieces, 2, "it went on");
   assert_state ("a", DEVICE_OPEN);
   stamped_assert_whole (&pages, drum);
+}
+
+/* Leave room for 5 pages beside what is kept. */
+static void
+leave_little_room (void)
+{
+  if (npieces == 2)
+    drum_take_any (drum, drum_nfree (drum) - room_nkept (B_SLOTS) - 5);
+}
+
+/* Evacuation itself never takes what is kept back for rewrites: these are no moves to the others. */
+Test (evacuate, leaves_what_is_kept)
+{
+  struct drum_device_info b;
+
+  make_a_and_b (true);
+  write_90_pages ();
+  after_piece = leave_little_room;
+  assert_job (remove_device ("a", false), JOB_FAILED, "no more room");
+  assert_state ("a", DEVICE_OPEN);
+  cr_assert (find ("b", &b));
+  cr_assert_eq (b.nfree, room_nkept (B_SLOTS), "%u", b.nfree);
+  stamped_assert (&pages);
 }
 
 /* Fill what is not closing with other pages, and then rewrite one of the closing device's. */
@@ -846,6 +1014,7 @@ Test (evacuate, what_can_rise)
   drum_add_file (drum, "low", 0, 100);
   cr_assert_eq (stamped_write (&pages, 0, 60), 0);
   drum_add_file (drum, "equal", 0, 200);
+  cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("low")), 0), 0); /* behind it */
   drum_add_file (drum, "lowest", -1, 200);
   drum_add_file (drum, "high", 7, 20);
   info = rebalance_one_piece ();

@@ -260,6 +260,12 @@ Test (evacuate_faults, a_write_fails_for_now)
   cr_assert_geq (remove_with_every (PWRITEV, false, EAGAIN, JOB_DONE), 5);
 }
 
+/* A full file system is no reason to try smaller pieces. */
+Test (evacuate_faults, a_write_finds_no_space)
+{
+  cr_assert_geq (remove_with_every (PWRITEV, false, ENOSPC, JOB_FAILED), 5);
+}
+
 Test (evacuate_faults, writes_fail_for_good)
 {
   cr_assert_geq (remove_with_every (PWRITEV, true, ENOSPC, JOB_FAILED), 5);
@@ -325,6 +331,19 @@ Test (evacuate_faults, reads_fail_for_good_with_force)
   cr_assert_geq (nth, 5);
 }
 
+/* There is no more room than what is free and not kept: no slot is still to come back. */
+static void
+assert_no_move_is_open (void)
+{
+  struct slot_run runs[DRUM_BATCH];
+  struct drum_usage usage;
+  unsigned nruns;
+
+  drum_usage (drum, &usage);
+  cr_assert_eq (drum_alloc (drum, (uint32_t) (usage.nfree - usage.nkept) + 1, 0, runs, &nruns),
+                -ENOSPC);
+}
+
 /* What rises stays where it is when something fails; done or failed, everything is whole. */
 static unsigned
 rise_with_every (enum call call, bool for_good, int err, enum job_state expected)
@@ -344,6 +363,7 @@ rise_with_every (enum call call, bool for_good, int err, enum job_state expected
                info.error);
     job_info_free (&info);
     stamped_assert_whole (&pages, drum);
+    assert_no_move_is_open ();
     end ();
     if (last)
       break;

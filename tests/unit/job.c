@@ -295,7 +295,7 @@ Test (job, at_most_so_many)
   cr_assert_eq (refused, 77);
   for (unsigned i = 0; i < JOBS_MAX; i++)
     sem_post (&may_end);
-  cr_assert_eq (jobs_wait (jobs, id), 0);
+  jobs_wait (jobs, id); /* -ENOENT if so many ended after it that it is forgotten */
   cr_assert_eq (start (0, return_value, &zero), id + 1);
 }
 

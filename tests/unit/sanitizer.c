@@ -17,11 +17,19 @@ const char sanitizer_is_linked =
 
 #ifdef __SANITIZE_ADDRESS__
 const char *__lsan_default_suppressions (void);
+const char *__asan_default_options (void);
 
 const char *
 __lsan_default_suppressions (void)
 {
   return "leak:libcriterion\n";
+}
+
+/* A leak is found when a test's process ends, and Criterion looks only at how, not at the exit code. */
+const char *
+__asan_default_options (void)
+{
+  return "abort_on_error=1";
 }
 #endif
 

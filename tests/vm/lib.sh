@@ -14,16 +14,21 @@
 #   vm_serve "$vm_dir/a,size=64M" ...   # nbdkit; sets vm_port
 #   vm_boot pages=50000                 # the guest, with parameters of tests/vm/init
 #   vm_wait guest 'swap:*'              # it swaps: do something to the server
+#   vm_drumctl remove "$vm_dir/a"
 #   vm_wait guest 'result:*'
 #   vm_stop_server
 #
-# From outside: PLUGIN (path of the plugin), GUEST (folder made by ci/guest), NBDKIT (nbdkit).
+# From outside: PLUGIN (path of the plugin), DRUMCTL (drumctl), GUEST (folder made by ci/guest), NBDKIT (nbdkit).
 
 # => after vm_next: who said something (server, guest, ready, end), and what
 vm_who='' vm_line=''
-# => what was said last: the guest's step, its result; the server's usage line. And all that should not have been said:
-# lines of the guest's dmesg, wrong pages
-vm_step='' vm_result='' vm_problems='' vm_usage=''
+# => what was said last: the guest's step, its result; what vm_drumctl's drumctl said, a line each. And all that should
+# not have been said: lines of the guest's dmesg, wrong pages
+vm_step='' vm_result='' vm_said='' vm_problems=''
+# => which of guest and server has ended, and in which step of the guest; that the time limit is over
+vm_over='' vm_late=''
+# => the drum's devices, as vm_look has seen them: a line "PATH USED PRIO STATE" each; vm_device finds one
+vm_devices='' vm_used='' vm_prio='' vm_state=''
 # => numbers of the guest's "swap:" and "memload:" lines, as vm_swap_used (KiB), vm_memload_checked and so on
 vm_swap_seconds=0 vm_swap_used=0 vm_swap_size=0 vm_swap_in=0 vm_swap_out=0
 vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wrong=0 vm_memload_in=0 vm_memload_out=0
@@ -31,6 +36,7 @@ vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wron
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
+vm_stdin=/dev/null
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -43,8 +49,11 @@ vm_begin () {
     exit 1
   }
   vm_dir=$vm_new_scratch
-  mkfifo "$vm_dir/queue"
+  : >"$vm_dir/devices.log"
+  mkfifo "$vm_dir/queue" "$vm_dir/told"
   exec 9<>"$vm_dir/queue"
+  DRUM_CONTROL=$vm_dir/control
+  export DRUM_CONTROL
 }
 
 # vm_make_scratch PARENT: a folder that goes when we go; sets vm_new_scratch.
@@ -85,7 +94,7 @@ vm_spawn () {
   exec 7<"$vm_dir/$vm_name.out" 6>"$vm_dir/$vm_name.out" 8>&-
   rm "$vm_dir/$vm_name.out"
   { sed -u "s/\r\$//; s/^/$vm_name /"; echo "end $vm_name"; } <&7 >&9 6>&- 7<&- &
-  setpriv --pdeathsig KILL setsid "$@" </dev/null >&6 2>&1 6>&- 7<&- 9<&- &
+  setpriv --pdeathsig KILL setsid "$@" <>"$vm_stdin" >&6 2>&1 6>&- 7<&- 9<&- &
   vm_pids="$! $vm_pids"
   vm_newest=$!
   eval "vm_pid_$vm_name=\$!"
@@ -105,6 +114,7 @@ vm_long () {
 
 # vm_limit SECONDS: from now on; a new limit takes the place of the old one.
 vm_limit () {
+  vm_late=
   vm_signal TERM "clock$vm_clocks"
   vm_clocks=$((vm_clocks + 1))
   vm_spawn "clock$vm_clocks" sleep "$1"
@@ -120,12 +130,20 @@ vm_forget () {
   vm_pids=$vm_left
 }
 
-# vm_signal SIGNAL NAME: if it still runs, as far as we know.
-vm_signal () {
-  eval "vm_gone=\${vm_pid_$2:-none}"
+# vm_runs NAME: does its process still run, as far as we know? => sets vm_gone to its id
+vm_runs () {
+  eval "vm_gone=\${vm_pid_$1:-none}"
   case " $vm_pids " in
-    *" $vm_gone "*) kill -s "$1" "$vm_gone" 2>/dev/null || : ;;
+    *" $vm_gone "*) return 0 ;;
   esac
+  return 1
+}
+
+# vm_signal SIGNAL NAME: if it still runs.
+vm_signal () {
+  if vm_runs "$2"; then
+    kill -s "$1" "$vm_gone" 2>/dev/null || :
+  fi
 }
 
 # vm_numbers PREFIX WORD...: sets PREFIX_KEY for each word KEY=NUMBER.
@@ -140,9 +158,11 @@ vm_numbers () {
   done
 }
 
-# Wait for the next line of anybody, keep the books, and set vm_who and vm_line. => 1 when the time limit is over
+# Wait for the next line of anybody, keep the books, and set vm_who and vm_line.
+# => 1 when the time limit is over (vm_late says in which step), and from then on
 # "ready" is the server, once clients can connect; "end" tells in vm_line who has ended.
 vm_next () {
+  [ -z "$vm_late" ] || return 1
   while IFS= read -r vm_line <&9; do
     vm_who=${vm_line%% *}
     vm_line=${vm_line#"$vm_who"}
@@ -151,21 +171,24 @@ vm_next () {
       end)
         vm_forget "$vm_line"
         case $vm_line in
-          "clock$vm_clocks") return 1 ;;
+          "clock$vm_clocks")
+            vm_late="the time limit was over in step: $vm_step"
+            return 1 ;;
           clock*) continue ;;
+          server|guest) vm_over="${vm_over:-the $vm_line ended in step: $vm_step}" ;;
         esac ;;
-      server)
-        printf '%s\n' "$vm_line" >>"$vm_dir/server.log"
-        case $vm_line in
-          'drum: used '*) vm_usage=$vm_line ;;
-        esac ;;
+      server) printf '%s\n' "$vm_line" >>"$vm_dir/server.log" ;;
+      drumctl) vm_said="$vm_said$vm_line
+" ;;
       guest)
         printf '%s\n' "$vm_line" >>"$vm_dir/guest.log"
         vm_line=${vm_line#guest: }
         # shellcheck disable=SC2086 # words are what is wanted
         case $vm_line in
           'step: '*) vm_step=${vm_line#step: } ;;
-          'swap: '*) vm_numbers vm_swap ${vm_line#swap: } ;;
+          'swap: '*)
+            vm_numbers vm_swap ${vm_line#swap: }
+            vm_look || : ;;
           'memload: seconds='*) vm_numbers vm_memload ${vm_line#memload: } ;;
           'dmesg: '*|'memload: page '*) vm_problems="$vm_problems$vm_line
 " ;;
@@ -183,7 +206,7 @@ vm_next () {
 }
 
 # vm_wait WHO PATTERN: read on until WHO has said a line like this shell pattern.
-# => 0 then; 1 when the time limit is over; 2 when the guest or the server has ended (vm_line says which)
+# => 0 then; 1 when the time limit is over; 2 when the guest or the server has ended (vm_over says which)
 vm_wait () {
   while vm_next; do
     if [ "$vm_who" = "$1" ]; then
@@ -192,7 +215,7 @@ vm_wait () {
         $2) return 0 ;;
       esac
     fi
-    [ "$vm_who" != end ] || return 2
+    [ -z "$vm_over" ] || return 2
   done
   return 1
 }
@@ -206,8 +229,9 @@ vm_serve () {
     # Below the ports that the kernel gives to outgoing connections, so that only another server can be in the way.
     vm_port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
     : >"$vm_dir/server.log"
-    vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" -D drum.usage=1 \
-      "$PLUGIN" "$@"
+    vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" \
+      "$PLUGIN" "control=$vm_dir/control" "$@"
+    vm_over=
     while vm_next; do
       case $vm_who in
         ready) return 0 ;;
@@ -219,30 +243,64 @@ vm_serve () {
   return 1
 }
 
+# vm_drumctl VERB ARGUMENT...: what drumctl has to say comes as lines of "drumctl"; wait until it has ended.
+# => its exit status, and vm_said; 1 when the time limit is over
+vm_drumctl () {
+  vm_said=
+  vm_spawn drumctl "$DRUMCTL" "$@"
+  while vm_runs drumctl; do
+    vm_next || return 1
+  done
+  # shellcheck disable=SC2154 # set by vm_spawn
+  wait "$vm_pid_drumctl"
+}
+
+# What is on the devices now? vm_next asks once a second while the guest swaps.
+# => sets vm_devices; 1 if the server does not say
+vm_look () {
+  vm_seen=$("$DRUMCTL" --timeout 10 list -bnr -o NAME,USED,PRIO,STATE 2>>"$vm_dir/look.log" 9<&-) || return 1
+  vm_devices=$vm_seen
+  printf '%s\n' "$vm_devices" >>"$vm_dir/devices.log"
+}
+
+# vm_device NAME: the device whose file has this name (or all, with "*"), when vm_look last saw it.
+# Sets vm_used (pages), vm_prio, vm_state; they are 0 and empty if there is none.
+vm_device () {
+  vm_used=0 vm_prio='' vm_state=''
+  while read -r vm_path vm_bytes vm_1 vm_2 && [ -n "$vm_path" ]; do
+    # shellcheck disable=SC2254 # a pattern is what is wanted
+    case ${vm_path##*/} in
+      $1) vm_used=$((vm_used + vm_bytes / 4096)) vm_prio=$vm_1 vm_state=$vm_2 ;;
+    esac
+  done <<END
+$vm_devices
+END
+}
+
 # Stop the server as an administrator would. => its exit status; 1 if it has not ended after 30 seconds
 vm_stop_server () {
   vm_limit 30
   vm_signal TERM server
-  while vm_next; do
-    if [ "$vm_who $vm_line" = "end server" ]; then
-      # shellcheck disable=SC2154 # set by vm_spawn
-      wait "$vm_pid_server"
-      return
-    fi
+  while vm_runs server; do
+    vm_next || return 1
   done
-  return 1
+  # shellcheck disable=SC2154 # set by vm_spawn
+  wait "$vm_pid_server"
 }
 
 # vm_qemu ACCEL WORD...: boot the guest with these words on its command line.
-# Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue.
+# Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue; what
+# vm_enough says comes to the latter.
 vm_qemu () {
   vm_qemu_accel=$1
   shift
+  vm_stdin=$vm_dir/told
   vm_spawn guest qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
     -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "$GUEST/initramfs" \
     -append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on $*" \
     -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
     -serial "file:$vm_dir/console.log" -serial stdio
+  vm_stdin=/dev/null
 }
 
 # vm_accel [PREFIX]: choose between KVM and TCG; sets vm_accel. That /dev/kvm is there does not say that a guest boots
@@ -265,7 +323,7 @@ vm_accel () {
     vm_accel=kvm
   fi
   vm_kill_guest
-  vm_result='' vm_step=''
+  vm_result='' vm_step='' vm_over=''
   echo "$vm_boot_id $vm_accel" >"$GUEST/accel"
 }
 
@@ -273,7 +331,7 @@ vm_accel () {
 vm_kill_guest () {
   vm_signal KILL guest
   vm_limit 10
-  until [ "$vm_who $vm_line" = "end guest" ]; do
+  while vm_runs guest; do
     vm_next || break
   done
 }
@@ -286,15 +344,16 @@ vm_boot () {
   vm_qemu "$vm_accel" $vm_words
 }
 
-# vm_peak PATH: the most slots that this backing file ever had in use, by the server's usage lines.
+# To a guest that was booted with wait=1: it has done enough. One that has gone does not mind.
+vm_enough () {
+  echo enough 1<>"$vm_dir/told"
+}
+
+# vm_peak NAME: the most pages that the device whose file has this name was ever seen with.
 vm_peak () {
-  VM_PATH=$1 awk '
-    /^drum: used / && (i = index($0, " " ENVIRON["VM_PATH"] " ")) {
-      used = substr($0, i + length(ENVIRON["VM_PATH"]) + 2) + 0
-      if (used > peak)
-        peak = used
-    }
-    END { print peak + 0 }' "$vm_dir/server.log"
+  awk -v name="/$1" '
+    substr($1, length($1) - length(name) + 1) == name && $2 / 4096 > peak { peak = $2 / 4096 }
+    END { print peak + 0 }' "$vm_dir/devices.log"
 }
 
 # vm_why: what the guest's console (which has the guest's own lines, too) and the server said last, as comments, for
@@ -306,6 +365,10 @@ vm_why () {
   elif [ -s "$vm_dir/guest.log" ]; then
     echo "# nothing came on the guest's console; qemu said:"
     tail -n 40 "$vm_dir/guest.log" | sed 's/^/#   /'
+  fi
+  if [ -s "$vm_dir/look.log" ]; then
+    echo "# drumctl list, the last 5 lines of what it complained about:"
+    tail -n 5 "$vm_dir/look.log" | sed 's/^/#   /'
   fi
   if [ -s "$vm_dir/server.log" ]; then
     echo "# the server, the last 10 lines:"

@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -49,9 +50,16 @@ static uint32_t npages;
 static struct counts total;
 static uint64_t first_in, first_out; /* /proc/vmstat at the start */
 static time_t start_seconds, last_seconds;
+static volatile sig_atomic_t told;
 
 static void die (const char *fmt, ...) __attribute__ ((noreturn, format (printf, 1, 2)));
 static void usage (void) __attribute__ ((noreturn));
+
+static void
+be_told (int sig)
+{
+  told = sig;
+}
 
 static void
 die (const char *fmt, ...)
@@ -295,10 +303,11 @@ keep_and_run (uint32_t nkept, const char *command)
 static void
 usage (void)
 {
-  die ("usage: memload -m MIB [-p PAGES] [-s SECONDS] [-k MIB -x COMMAND]\n"
+  die ("usage: memload -m MIB [-p PAGES] [-s SECONDS] [-w] [-k MIB -x COMMAND]\n"
        "  -m  how much memory to fill\n"
        "  -p  go on until so many pages have been swapped each way\n"
        "  -s  and for so many seconds at least\n"
+       "  -w  and until SIGUSR1 comes\n"
        "  -x  at the end run this command while only the first -k MiB are kept, and check those");
 }
 
@@ -321,11 +330,11 @@ main (int argc, char *argv[])
   uint64_t mib = 0, kept_mib = 0, wanted_pages = 0, wanted_seconds = 0, least = 0;
   const char *command = NULL;
   uint32_t page;
-  bool enough;
+  bool waits = false, enough;
   int c;
 
   setvbuf (stdout, NULL, _IOLBF, 0);
-  while ((c = getopt (argc, argv, "m:p:s:k:x:")) != -1) {
+  while ((c = getopt (argc, argv, "m:p:s:wk:x:")) != -1) {
     switch (c) {
     case 'm':
       mib = parse_number (optarg);
@@ -335,6 +344,9 @@ main (int argc, char *argv[])
       break;
     case 's':
       wanted_seconds = parse_number (optarg);
+      break;
+    case 'w':
+      waits = true;
       break;
     case 'k':
       kept_mib = parse_number (optarg);
@@ -359,6 +371,7 @@ main (int argc, char *argv[])
   if (versions == NULL || mlock (versions, npages * sizeof *versions) == -1)
     die ("no memory for %" PRIu32 " versions: %s", npages, strerror (errno));
 
+  signal (SIGUSR1, be_told);
   read_swapped (&first_in, &first_out);
   start_seconds = last_seconds = clock_seconds ();
   for (page = 0; page < npages; page++) {
@@ -370,7 +383,7 @@ main (int argc, char *argv[])
   do {
     random_steps ();
     enough = (progress (&least) || wanted_pages == 0) && least >= wanted_pages &&
-             clock_seconds () >= start_seconds + wanted_seconds;
+             clock_seconds () >= start_seconds + wanted_seconds && (told || !waits);
   } while (!enough);
 
   check_all (npages);
