@@ -26,6 +26,14 @@ struct drum *drum_make (uint32_t stripe_slots);
 /* The same, and add it; returns the first usable slot of its range. */
 uint32_t drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable);
 
+/* The device that is this file; false if the drum has none. */
+bool drum_find_file (struct drum *d, const char *name, struct drum_device_info *info);
+
+/* It is there, and so many of its slots are used; it is in this state; it is not there. */
+unsigned drum_nused_on (struct drum *d, const char *name);
+void drum_assert_state (struct drum *d, const char *name, enum drum_device_state state);
+void drum_assert_gone (struct drum *d, const char *name);
+
 /* Slots that are used, and those that are free. */
 uint64_t drum_nused (struct drum *d);
 uint64_t drum_nfree (struct drum *d);

@@ -165,36 +165,14 @@ assert_ends (uint64_t job, enum job_state state, const char *error)
     cr_assert (info.error && strstr (info.error, error), "%s", info.error);
 }
 
-static bool
-find (const char *name, struct drum_device_info *info)
-{
-  struct drum_device_info devices[DRUM_MAX_DEVICES];
-  unsigned n = drum_devices (service.drum, devices, DRUM_MAX_DEVICES);
-
-  for (unsigned i = 0; i < n; i++)
-    if (strcmp (swapdev_path (devices[i].swapdev), scratch_path (name)) == 0) {
-      *info = devices[i];
-      return true;
-    }
-  return false;
-}
-
 static void
 assert_device (const char *name, int prio, enum drum_device_state state)
 {
   struct drum_device_info info;
 
-  cr_assert (find (name, &info), "%s is not there", name);
+  cr_assert (drum_find_file (service.drum, name, &info), "%s is not there", name);
   cr_assert_eq (info.prio, prio, "%s has %d", name, info.prio);
   cr_assert (info.state == state, "%s is %d", name, info.state);
-}
-
-static void
-assert_gone (const char *name)
-{
-  struct drum_device_info info;
-
-  cr_assert_not (find (name, &info), "%s is there", name);
 }
 
 static void
@@ -248,7 +226,7 @@ Test (live, adds_a_device)
   cr_assert (info.kind == JOB_ADD);
   cr_assert_str_eq (info.device, scratch_path ("c"));
   assert_device ("c", 3, DEVICE_OPEN);
-  cr_assert (find ("c", &c) && find ("a", &a));
+  cr_assert (drum_find_file (service.drum, "c", &c) && drum_find_file (service.drum, "a", &a));
   cr_assert_eq (c.nslots, 50);
   cr_assert_eq (c.nfree, 50);
   cr_assert_eq (uuid_compare (swapdev_identity (c.swapdev)->drum, service.identity.drum), 0);
@@ -258,7 +236,7 @@ Test (live, adds_a_device)
   cr_assert_eq (file_stat (scratch_path ("c")).st_mode & 07777, 0600);
   cr_assert_eq (nadding (), 0);
   cr_assert_eq (stamped_write (&pages, 0, 130), 0);
-  cr_assert (find ("c", &c));
+  cr_assert (drum_find_file (service.drum, "c", &c));
   cr_assert_eq (c.nfree, 20);
 }
 
@@ -274,7 +252,7 @@ Test (live, a_failed_add_leaves_nothing)
   cr_assert_eq (add (scratch_path ("c"), UINT32_MAX - 10, &job), 0);
   assert_ends (job, JOB_FAILED, "/c");
   cr_assert_eq (nadding (), 0);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (scratch_count (), nfiles);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
 }
@@ -316,7 +294,7 @@ Test (live, a_long_add_can_be_seen)
   uint64_t job = start_a_long_add ("c"), other = 77;
 
   cr_assert_eq (nadding (), 1);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (add (scratch_path ("c"), 50, &other), -EBUSY);
   assert_logged_error ("/c: is being added already");
   cr_assert_eq (other, 77, "output changed on failure");
@@ -340,7 +318,7 @@ Test (live, a_cancelled_add_leaves_nothing)
   cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
   let_adds_go_on (1);
   assert_ends (job, JOB_CANCELLED, NULL);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (access (scratch_path ("c"), F_OK), -1);
 }
 
@@ -412,7 +390,7 @@ Test (live, removes_a_device)
   cr_assert (look (job).kind == JOB_REMOVE);
   cr_assert_eq (look (job).rate, 1 << 30);
   assert_ends (job, JOB_DONE, NULL);
-  assert_gone ("a");
+  drum_assert_gone (service.drum, "a");
   cr_assert_eq (access (scratch_path ("a"), F_OK), 0, "the file is the user's");
   stamped_assert_whole (&pages, service.drum);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
@@ -483,7 +461,8 @@ Test (live, one_remover_at_a_time)
   job = start_removing ("a", SLOW, false);
   while (look (job).done_bytes == 0)
     sched_yield ();
-  for (struct drum_device_info a; find ("a", &a) && a.state == DEVICE_CLOSING; page++)
+  for (struct drum_device_info a;
+       drum_find_file (service.drum, "a", &a) && a.state == DEVICE_CLOSING; page++)
     cr_assert_eq (stamped_write (&pages, page, 1), 0);
   stamped_trim (&pages, 90, page - 90);
   logged_start ();
@@ -533,7 +512,7 @@ Test (live, a_closed_device_is_removed)
   job = start_removing ("a", 0, true);
   assert_ends (job, JOB_DONE, NULL);
   cr_assert_eq (look (job).nlost, 1);
-  assert_gone ("a");
+  drum_assert_gone (service.drum, "a");
 }
 
 /* ---- priority, rebalance ---- */
@@ -551,7 +530,7 @@ Test (live, ranks_anew)
   cr_assert_null (look (job).device);
   cr_assert (look (job).kind == JOB_REBALANCE);
   assert_ends (job, JOB_DONE, NULL);
-  cr_assert (find ("b", &b));
+  cr_assert (drum_find_file (service.drum, "b", &b));
   cr_assert_eq (b.nslots - b.nfree, 90);
   cr_assert_eq (live_set_priority (live, scratch_path ("c"), 9), -ENOENT);
   assert_logged_error ("/c: is no device of this drum");
@@ -621,7 +600,7 @@ Test (live, ends_while_jobs_run)
   if (access (scratch_path ("c"), F_OK) == 0)
     assert_device ("c", 3, DEVICE_OPEN);
   else
-    assert_gone ("c");
+    drum_assert_gone (service.drum, "c");
   stamped_assert_whole (&pages, service.drum);
 }
 
