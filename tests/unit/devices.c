@@ -10,13 +10,19 @@
 
 #include "logged.h"
 
+uint64_t
+bytes_of (uint32_t nusable)
+{
+  return (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES;
+}
+
 struct swapdev *
 device_create (const char *name, int prio, uint32_t nusable)
 {
   struct swapdev_spec spec = {
     .path = scratch_path (name),
     .prio = prio,
-    .create_bytes = (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES,
+    .create_bytes = bytes_of (nusable),
   };
   struct swapdev_identity identity = { .generation = 1 };
   struct swapdev *dev;

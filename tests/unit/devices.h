@@ -14,7 +14,10 @@
 #include "lib/swapdev.h"
 #include "lib/units.h"
 
-/* Create a file that has nusable slots behind the label and the bad slots, and open it as a device. */
+/* The size of a file that has nusable slots behind the label and the bad slots. */
+uint64_t bytes_of (uint32_t nusable);
+
+/* Create such a file, and open it as a device. */
 struct swapdev *device_create (const char *name, int prio, uint32_t nusable);
 
 /* What is at this path, until the next call. */

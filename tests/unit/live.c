@@ -8,10 +8,8 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +26,7 @@
 #include "devices.h"
 #include "files.h"
 #include "logged.h"
+#include "longadd.h"
 #include "stamped.h"
 
 enum { A_SLOTS = 100, B_SLOTS = 200, NPAGES = 400, SLOW = 1 };
@@ -38,33 +37,10 @@ static struct stamped pages;
 static atomic_uint nended;
 static uint64_t before_ns;
 
-static atomic_bool adds_wait;
-static sem_t add_waits, add_goes_on;
-
-int __real_fallocate (int fd, int mode, off_t offset, off_t n);
-int __wrap_fallocate (int fd, int mode, off_t offset, off_t n);
-
-int
-__wrap_fallocate (int fd, int mode, off_t offset, off_t n)
-{
-  if (atomic_load (&adds_wait)) {
-    sem_post (&add_waits);
-    while (sem_wait (&add_goes_on) == -1)
-      ;
-  }
-  return __real_fallocate (fd, mode, offset, n);
-}
-
 static void
 count_ended (void *opaque)
 {
   atomic_fetch_add ((atomic_uint *) opaque, 1);
-}
-
-static uint64_t
-bytes_of (uint32_t nusable)
-{
-  return (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES;
 }
 
 /* Devices a, of priority 5, and b, of 0. */
@@ -80,8 +56,7 @@ setup (void)
 
   scratch_setup ();
   logged_start ();
-  sem_init (&add_waits, 0, 0);
-  sem_init (&add_goes_on, 0, 0);
+  longadd_setup ();
   spec[0] = (struct swapdev_spec){ .path = scratch_path ("a"),
                                    .prio = 5,
                                    .create_bytes = bytes_of (A_SLOTS) };
@@ -198,18 +173,10 @@ start_a_long_add (const char *name)
 {
   uint64_t job;
 
-  atomic_store (&adds_wait, true);
+  longadd_begin ();
   job = start_adding (name);
-  sem_wait (&add_waits);
+  longadd_await ();
   return job;
-}
-
-static void
-let_adds_go_on (unsigned n)
-{
-  atomic_store (&adds_wait, false);
-  while (n-- > 0)
-    sem_post (&add_goes_on);
 }
 
 /* ---- add ---- */
@@ -304,7 +271,7 @@ Test (live, a_long_add_can_be_seen)
   cr_assert_eq (stamped_write (&pages, 0, 10), 0);
   assert_ends (start_removing ("a", 0, false), JOB_DONE, NULL);
   cr_assert (look (job).state == JOB_RUNNING);
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (job, JOB_DONE, NULL);
   cr_assert_eq (nadding (), 0);
   assert_device ("c", 3, DEVICE_OPEN);
@@ -316,7 +283,7 @@ Test (live, a_cancelled_add_leaves_nothing)
   uint64_t job = start_a_long_add ("c");
 
   cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (job, JOB_CANCELLED, NULL);
   drum_assert_gone (service.drum, "c");
   cr_assert_eq (access (scratch_path ("c"), F_OK), -1);
@@ -331,7 +298,7 @@ Test (live, one_file_by_two_names)
   cr_assert_eq (symlink (scratch_path ("c"), scratch_path ("link")), 0);
   cr_assert_eq (add (scratch_path ("link"), 50, &second), 0);
   assert_ends (second, JOB_FAILED, "/link");
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (first, JOB_DONE, NULL);
   cr_assert_eq (file_stat (scratch_path ("c")).st_size, (off_t) bytes_of (50));
   assert_device ("c", 3, DEVICE_OPEN);
@@ -572,7 +539,7 @@ Test (live, too_many_jobs)
   cr_assert_eq (live_rebalance (live, 0, &more), -EBUSY);
   assert_logged_error ("64 jobs are under way already");
   cr_assert_eq (more, 77, "output changed on failure");
-  let_adds_go_on (JOBS_MAX);
+  longadd_end (JOBS_MAX);
   for (unsigned i = 0; i < JOBS_MAX; i++)
     jobs_wait (live_jobs (live), job[i]);
   cr_assert_eq (drum_devices (service.drum, NULL, 0), JOBS_MAX + 2);
@@ -592,7 +559,7 @@ Test (live, ends_while_jobs_run)
   cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
   cr_assert_eq (live_rebalance (live, SLOW, &job), 0);
   start_removing ("a", SLOW, false);
-  let_adds_go_on (1);
+  longadd_end (1);
   stop_live ();
   cr_assert_eq (atomic_load (&nended), 3);
   assert_device ("a", 5, DEVICE_OPEN);
