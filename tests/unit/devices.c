@@ -11,13 +11,19 @@
 
 #include "logged.h"
 
+uint64_t
+bytes_of (uint32_t nusable)
+{
+  return (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES;
+}
+
 struct swapdev *
 device_create (const char *name, int prio, uint32_t nusable)
 {
   struct swapdev_spec spec = {
     .path = scratch_path (name),
     .prio = prio,
-    .create_bytes = (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES,
+    .create_bytes = bytes_of (nusable),
   };
   struct swapdev_identity identity = { .generation = 1 };
   struct swapdev *dev;
@@ -60,6 +66,46 @@ drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable)
       return devices[i].first + SWAPDEV_NRESERVED;
   cr_assert (false, "%s is not in the drum", name);
   return 0;
+}
+
+bool
+drum_find_file (struct drum *d, const char *name, struct drum_device_info *info)
+{
+  struct drum_device_info devices[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (d, devices, DRUM_MAX_DEVICES);
+
+  for (unsigned i = 0; i < n; i++)
+    if (strcmp (swapdev_path (devices[i].swapdev), scratch_path (name)) == 0) {
+      *info = devices[i];
+      return true;
+    }
+  return false;
+}
+
+unsigned
+drum_nused_on (struct drum *d, const char *name)
+{
+  struct drum_device_info info;
+
+  cr_assert (drum_find_file (d, name, &info), "%s is gone", name);
+  return info.nslots - info.nfree;
+}
+
+void
+drum_assert_state (struct drum *d, const char *name, enum drum_device_state state)
+{
+  struct drum_device_info info;
+
+  cr_assert (drum_find_file (d, name, &info), "%s is gone", name);
+  cr_assert (info.state == state, "%s is %d", name, info.state);
+}
+
+void
+drum_assert_gone (struct drum *d, const char *name)
+{
+  struct drum_device_info info;
+
+  cr_assert_not (drum_find_file (d, name, &info), "%s is still there", name);
 }
 
 uint64_t

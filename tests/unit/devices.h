@@ -14,7 +14,10 @@
 #include "lib/swapdev.h"
 #include "lib/units.h"
 
-/* Create a file that has nusable slots behind the label and the bad slots, and open it as a device. */
+/* The size of a file that has nusable slots behind the label and the bad slots. */
+uint64_t bytes_of (uint32_t nusable);
+
+/* Create such a file, and open it as a device. */
 struct swapdev *device_create (const char *name, int prio, uint32_t nusable);
 
 /* What is at this path, until the next call. */
@@ -25,6 +28,14 @@ struct drum *drum_make (uint32_t stripe_slots);
 
 /* The same, and add it; returns the first usable slot of its range. */
 uint32_t drum_add_file (struct drum *d, const char *name, int prio, uint32_t nusable);
+
+/* The device that is this file; false if the drum has none. */
+bool drum_find_file (struct drum *d, const char *name, struct drum_device_info *info);
+
+/* It is there, and so many of its slots are used; it is in this state; it is not there. */
+unsigned drum_nused_on (struct drum *d, const char *name);
+void drum_assert_state (struct drum *d, const char *name, enum drum_device_state state);
+void drum_assert_gone (struct drum *d, const char *name);
 
 /* Slots that are used, and those that are free. */
 uint64_t drum_nused (struct drum *d);

@@ -168,13 +168,6 @@ run (job_main *main, void *dev)
   return info;
 }
 
-/* a, as it is now; false if it is gone. */
-static bool
-find_a (struct drum_device_info *a)
-{
-  return drum_find (drum, scratch_path ("a"), a);
-}
-
 static struct job_info
 remove_a (void)
 {
@@ -201,7 +194,7 @@ remove_with (enum call call, unsigned nth, bool for_good, int err)
   info = remove_a ();
   state = info.state;
   cr_assert (state == JOB_DONE || (state == JOB_FAILED && info.error), "call %u: %d", nth, state);
-  cr_assert_eq (find_a (&a), state != JOB_DONE, "call %u: %s", nth, info.error);
+  cr_assert_eq (drum_find_file (drum, "a", &a), state != JOB_DONE, "call %u: %s", nth, info.error);
   if (state == JOB_FAILED)
     cr_assert (a.state == expected, "call %u: it is %d: %s", nth, a.state, info.error);
   cr_assert_eq (info.nlost, 0, "call %u", nth);
@@ -324,7 +317,7 @@ Test (evacuate_faults, reads_fail_for_good_with_force)
     fault = (struct fault){ PREADV, nth, true, EIO };
     info = remove_a ();
     cr_assert (info.state == JOB_DONE, "call %u: %s", nth, info.error);
-    cr_assert_not (find_a (&a));
+    cr_assert_not (drum_find_file (drum, "a", &a));
     cr_assert_eq (info.nlost, count_lost (), "call %u: %u are lost", nth, (unsigned) info.nlost);
     cr_assert_eq (info.nlost, info.nunreadable);
     cr_assert_eq (export_npages_used (export), 60 - info.nlost);

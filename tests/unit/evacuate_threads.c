@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +21,7 @@
 #include "tests/stamp.h"
 
 #include "devices.h"
+#include "failed.h"
 #include "logged.h"
 
 enum { NCLIENTS = 3, OWN_PAGES = 100, NPAGES = NCLIENTS * OWN_PAGES, MAX_REQUEST = 40, NFILES = 4 };
@@ -30,16 +30,6 @@ static struct service service;
 static struct live *live;
 static atomic_bool stop;
 static bool may_be_full;
-
-/* The first thing that went wrong: asserts work in the main thread only. */
-static _Atomic bool failed;
-static char failure[256];
-
-#define FAIL_UNLESS(condition, ...)                       \
-  do {                                                    \
-    if (!(condition) && !atomic_exchange (&failed, true)) \
-      snprintf (failure, sizeof failure, __VA_ARGS__);    \
-  } while (0)
 
 /* Writes pages of its own, and knows what they are; reads those of all. */
 struct client {
@@ -171,7 +161,7 @@ stop_clients (void)
   atomic_store (&stop, true);
   for (unsigned i = 0; i < NCLIENTS; i++)
     pthread_join (client[i].thread, NULL);
-  cr_assert (!failed, "DRUM_TEST_SEED=%" PRIu64 ": %s", random_seed (), failure);
+  assert_not_failed ();
 }
 
 /* Files of these many usable slots. */

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +17,7 @@
 #include "tests/stamp.h"
 
 #include "devices.h"
+#include "failed.h"
 #include "logged.h"
 
 enum { NTHREADS = 6, MAX_PAGES = 512, MAX_REQUEST = 300 };
@@ -28,16 +27,6 @@ static struct export *export;
 static uint64_t npages;
 static bool may_be_full;
 static unsigned nsteps;
-
-/* The first thing that went wrong: asserts work in the main thread only. */
-static _Atomic bool failed;
-static char failure[256];
-
-#define FAIL_UNLESS(condition, ...)                       \
-  do {                                                    \
-    if (!(condition) && !atomic_exchange (&failed, true)) \
-      snprintf (failure, sizeof failure, __VA_ARGS__);    \
-  } while (0)
 
 static void
 setup (void)
@@ -67,7 +56,7 @@ run_threads (void *(*thread_main) (void *) )
     cr_assert_eq (pthread_create (&thread[i], NULL, thread_main, (void *) (i + 1)), 0);
   for (unsigned i = 0; i < NTHREADS; i++)
     pthread_join (thread[i], NULL);
-  cr_assert (!failed, "DRUM_TEST_SEED=%" PRIu64 ": %s", random_seed (), failure);
+  assert_not_failed ();
 }
 
 /* Nothing is left over, and what is used is what is counted. */

@@ -8,10 +8,8 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +26,7 @@
 #include "devices.h"
 #include "files.h"
 #include "logged.h"
+#include "longadd.h"
 #include "stamped.h"
 
 enum { A_SLOTS = 100, B_SLOTS = 200, NPAGES = 400, SLOW = 1 };
@@ -38,33 +37,10 @@ static struct stamped pages;
 static atomic_uint nended;
 static uint64_t before_ns;
 
-static atomic_bool adds_wait;
-static sem_t add_waits, add_goes_on;
-
-int __real_fallocate (int fd, int mode, off_t offset, off_t n);
-int __wrap_fallocate (int fd, int mode, off_t offset, off_t n);
-
-int
-__wrap_fallocate (int fd, int mode, off_t offset, off_t n)
-{
-  if (atomic_load (&adds_wait)) {
-    sem_post (&add_waits);
-    while (sem_wait (&add_goes_on) == -1)
-      ;
-  }
-  return __real_fallocate (fd, mode, offset, n);
-}
-
 static void
 count_ended (void *opaque)
 {
   atomic_fetch_add ((atomic_uint *) opaque, 1);
-}
-
-static uint64_t
-bytes_of (uint32_t nusable)
-{
-  return (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES;
 }
 
 /* Devices a, of priority 5, and b, of 0. */
@@ -80,8 +56,7 @@ setup (void)
 
   scratch_setup ();
   logged_start ();
-  sem_init (&add_waits, 0, 0);
-  sem_init (&add_goes_on, 0, 0);
+  longadd_setup ();
   spec[0] = (struct swapdev_spec){ .path = scratch_path ("a"),
                                    .prio = 5,
                                    .create_bytes = bytes_of (A_SLOTS) };
@@ -165,36 +140,14 @@ assert_ends (uint64_t job, enum job_state state, const char *error)
     cr_assert (info.error && strstr (info.error, error), "%s", info.error);
 }
 
-static bool
-find (const char *name, struct drum_device_info *info)
-{
-  struct drum_device_info devices[DRUM_MAX_DEVICES];
-  unsigned n = drum_devices (service.drum, devices, DRUM_MAX_DEVICES);
-
-  for (unsigned i = 0; i < n; i++)
-    if (strcmp (swapdev_path (devices[i].swapdev), scratch_path (name)) == 0) {
-      *info = devices[i];
-      return true;
-    }
-  return false;
-}
-
 static void
 assert_device (const char *name, int prio, enum drum_device_state state)
 {
   struct drum_device_info info;
 
-  cr_assert (find (name, &info), "%s is not there", name);
+  cr_assert (drum_find_file (service.drum, name, &info), "%s is not there", name);
   cr_assert_eq (info.prio, prio, "%s has %d", name, info.prio);
   cr_assert (info.state == state, "%s is %d", name, info.state);
-}
-
-static void
-assert_gone (const char *name)
-{
-  struct drum_device_info info;
-
-  cr_assert_not (find (name, &info), "%s is there", name);
 }
 
 static void
@@ -220,18 +173,10 @@ start_a_long_add (const char *name)
 {
   uint64_t job;
 
-  atomic_store (&adds_wait, true);
+  longadd_begin ();
   job = start_adding (name);
-  sem_wait (&add_waits);
+  longadd_await ();
   return job;
-}
-
-static void
-let_adds_go_on (unsigned n)
-{
-  atomic_store (&adds_wait, false);
-  while (n-- > 0)
-    sem_post (&add_goes_on);
 }
 
 /* ---- add ---- */
@@ -248,7 +193,7 @@ Test (live, adds_a_device)
   cr_assert (info.kind == JOB_ADD);
   cr_assert_str_eq (info.device, scratch_path ("c"));
   assert_device ("c", 3, DEVICE_OPEN);
-  cr_assert (find ("c", &c) && find ("a", &a));
+  cr_assert (drum_find_file (service.drum, "c", &c) && drum_find_file (service.drum, "a", &a));
   cr_assert_eq (c.nslots, 50);
   cr_assert_eq (c.nfree, 50);
   cr_assert_eq (uuid_compare (swapdev_identity (c.swapdev)->drum, service.identity.drum), 0);
@@ -258,7 +203,7 @@ Test (live, adds_a_device)
   cr_assert_eq (file_stat (scratch_path ("c")).st_mode & 07777, 0600);
   cr_assert_eq (nadding (), 0);
   cr_assert_eq (stamped_write (&pages, 0, 130), 0);
-  cr_assert (find ("c", &c));
+  cr_assert (drum_find_file (service.drum, "c", &c));
   cr_assert_eq (c.nfree, 20);
 }
 
@@ -274,7 +219,7 @@ Test (live, a_failed_add_leaves_nothing)
   cr_assert_eq (add (scratch_path ("c"), UINT32_MAX - 10, &job), 0);
   assert_ends (job, JOB_FAILED, "/c");
   cr_assert_eq (nadding (), 0);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (scratch_count (), nfiles);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
 }
@@ -316,7 +261,7 @@ Test (live, a_long_add_can_be_seen)
   uint64_t job = start_a_long_add ("c"), other = 77;
 
   cr_assert_eq (nadding (), 1);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (add (scratch_path ("c"), 50, &other), -EBUSY);
   assert_logged_error ("/c: is being added already");
   cr_assert_eq (other, 77, "output changed on failure");
@@ -326,7 +271,7 @@ Test (live, a_long_add_can_be_seen)
   cr_assert_eq (stamped_write (&pages, 0, 10), 0);
   assert_ends (start_removing ("a", 0, false), JOB_DONE, NULL);
   cr_assert (look (job).state == JOB_RUNNING);
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (job, JOB_DONE, NULL);
   cr_assert_eq (nadding (), 0);
   assert_device ("c", 3, DEVICE_OPEN);
@@ -338,9 +283,9 @@ Test (live, a_cancelled_add_leaves_nothing)
   uint64_t job = start_a_long_add ("c");
 
   cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (job, JOB_CANCELLED, NULL);
-  assert_gone ("c");
+  drum_assert_gone (service.drum, "c");
   cr_assert_eq (access (scratch_path ("c"), F_OK), -1);
 }
 
@@ -353,7 +298,7 @@ Test (live, one_file_by_two_names)
   cr_assert_eq (symlink (scratch_path ("c"), scratch_path ("link")), 0);
   cr_assert_eq (add (scratch_path ("link"), 50, &second), 0);
   assert_ends (second, JOB_FAILED, "/link");
-  let_adds_go_on (1);
+  longadd_end (1);
   assert_ends (first, JOB_DONE, NULL);
   cr_assert_eq (file_stat (scratch_path ("c")).st_size, (off_t) bytes_of (50));
   assert_device ("c", 3, DEVICE_OPEN);
@@ -412,7 +357,7 @@ Test (live, removes_a_device)
   cr_assert (look (job).kind == JOB_REMOVE);
   cr_assert_eq (look (job).rate, 1 << 30);
   assert_ends (job, JOB_DONE, NULL);
-  assert_gone ("a");
+  drum_assert_gone (service.drum, "a");
   cr_assert_eq (access (scratch_path ("a"), F_OK), 0, "the file is the user's");
   stamped_assert_whole (&pages, service.drum);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
@@ -483,7 +428,8 @@ Test (live, one_remover_at_a_time)
   job = start_removing ("a", SLOW, false);
   while (look (job).done_bytes == 0)
     sched_yield ();
-  for (struct drum_device_info a; find ("a", &a) && a.state == DEVICE_CLOSING; page++)
+  for (struct drum_device_info a;
+       drum_find_file (service.drum, "a", &a) && a.state == DEVICE_CLOSING; page++)
     cr_assert_eq (stamped_write (&pages, page, 1), 0);
   stamped_trim (&pages, 90, page - 90);
   logged_start ();
@@ -533,7 +479,7 @@ Test (live, a_closed_device_is_removed)
   job = start_removing ("a", 0, true);
   assert_ends (job, JOB_DONE, NULL);
   cr_assert_eq (look (job).nlost, 1);
-  assert_gone ("a");
+  drum_assert_gone (service.drum, "a");
 }
 
 /* ---- priority, rebalance ---- */
@@ -551,7 +497,7 @@ Test (live, ranks_anew)
   cr_assert_null (look (job).device);
   cr_assert (look (job).kind == JOB_REBALANCE);
   assert_ends (job, JOB_DONE, NULL);
-  cr_assert (find ("b", &b));
+  cr_assert (drum_find_file (service.drum, "b", &b));
   cr_assert_eq (b.nslots - b.nfree, 90);
   cr_assert_eq (live_set_priority (live, scratch_path ("c"), 9), -ENOENT);
   assert_logged_error ("/c: is no device of this drum");
@@ -595,7 +541,7 @@ Test (live, too_many_jobs)
   cr_assert_eq (live_rebalance (live, 0, &more), -EBUSY);
   assert_logged_error ("64 jobs are under way already");
   cr_assert_eq (more, 77, "output changed on failure");
-  let_adds_go_on (JOBS_MAX);
+  longadd_end (JOBS_MAX);
   for (unsigned i = 0; i < JOBS_MAX; i++)
     jobs_wait (live_jobs (live), job[i]);
   cr_assert_eq (drum_devices (service.drum, NULL, 0), JOBS_MAX + 2);
@@ -615,7 +561,7 @@ Test (live, ends_while_jobs_run)
   cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
   cr_assert_eq (live_rebalance (live, SLOW, &job), 0);
   start_removing ("a", SLOW, false);
-  let_adds_go_on (1);
+  longadd_end (1);
   stop_live ();
   cr_assert_eq (atomic_load (&nended), 3);
   assert_device ("a", 5, DEVICE_OPEN);
@@ -623,7 +569,7 @@ Test (live, ends_while_jobs_run)
   if (access (scratch_path ("c"), F_OK) == 0)
     assert_device ("c", 3, DEVICE_OPEN);
   else
-    assert_gone ("c");
+    drum_assert_gone (service.drum, "c");
   stamped_assert_whole (&pages, service.drum);
 }
 
