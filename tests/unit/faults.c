@@ -50,12 +50,6 @@ __wrap_now_ns (void)
 
 TestSuite (faults, .init = scratch_setup, .fini = scratch_teardown, .timeout = 300);
 
-static uint64_t
-bytes_of (uint32_t nusable)
-{
-  return (uint64_t) (nusable + SWAPDEV_NRESERVED) * PAGE_BYTES;
-}
-
 static void
 begin (void)
 {
