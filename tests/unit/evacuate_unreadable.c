@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "lib/drum-health.h"
 #include "tests/scratch.h"
 
 #include "evacuating.h"
@@ -196,5 +197,42 @@ Test (evacuate_unreadable, unreadable_pages_do_not_rise)
   cr_assert_eq (info.nlost, 0);
   cr_assert_eq (drum_nused_on (drum, "high"), 59);
   drum_assert_state (drum, "a", DEVICE_OPEN);
+  stamped_assert_whole (&pages, drum);
+}
+
+static int
+failing_main (struct job *job, void *dev)
+{
+  struct evacuation ev = { drum, &export, 1 };
+
+  return evacuate_failing (job, &ev, dev);
+}
+
+/* A failing device that empties itself gives nothing up: what it can't give back now may be read later. */
+Test (evacuate_unreadable, a_failing_device_keeps_them)
+{
+  struct job_info info;
+  struct drum_device_info a;
+  struct swapdev *dev;
+  struct slot_run run;
+  uint64_t id;
+
+  make_a_and_b (true);
+  cr_assert_eq (stamped_write (&pages, 0, 60), 0);
+  cr_assert (drum_find_file (drum, "a", &a));
+  drum_fail_device (drum, a.swapdev, "a test says so");
+  do
+    cr_assert_eq (drum_next_sick (drum, 10000, &dev, &run), 0);
+  while (run.n > 0);
+  cr_assert_eq (dev, a.swapdev);
+  hook.unreadable_bytes = 5 * PAGE_BYTES;
+  cr_assert_eq (jobs_start (jobs, JOB_EVACUATE, swapdev_path (dev), 0, failing_main, dev, &id), 0);
+  info = finish (id);
+  assert_job (info, JOB_DONE, NULL);
+  assert_unreadable (info, (unsigned[]){ 0, 1, 2, 3, 4 }, 5);
+  cr_assert_eq (info.nlost, 0);
+  drum_assert_state (drum, "a", DEVICE_FAILED);
+  cr_assert_eq (drum_nused_on (drum, "a"), 5);
+  hook.unreadable_bytes = 0;
   stamped_assert_whole (&pages, drum);
 }
