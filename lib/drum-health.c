@@ -62,7 +62,6 @@ drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, 
                    int err)
 {
   uint64_t not_before_ns = err == -ENOSPC ? in_a_while_ns () : 0;
-  struct room_notice notice;
 
   mutex_lock (&d->lock);
   for (unsigned i = 0; i < nruns; i++) {
@@ -72,12 +71,7 @@ drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, 
     if (dev)
       drum_suspect_locked (d, dev, run, not_before_ns);
   }
-  d->room.nmoving -= nmove;
-  notice = room_check (&d->room);
-  if (d->nwaiting)
-    pthread_cond_broadcast (&d->slots_returned);
-  mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_unlock_returned (d, nmove);
 }
 
 void
@@ -167,7 +161,6 @@ drum_dismiss (struct drum *d)
 void
 drum_suspect_ok (struct drum *d, struct swapdev *swapdev, struct slot_run run)
 {
-  struct room_notice notice;
   struct device *dev;
 
   mutex_lock (&d->lock);
@@ -177,11 +170,7 @@ drum_suspect_ok (struct drum *d, struct swapdev *swapdev, struct slot_run run)
     bug ("%s: suspect slots were free", swapdev_path (swapdev));
   if (dev->state == DEVICE_OPEN)
     room_grow (&d->room, run.n, run.n);
-  notice = room_check (&d->room);
-  if (d->nwaiting)
-    pthread_cond_broadcast (&d->slots_returned);
-  mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_unlock_returned (d, 0);
 }
 
 void

@@ -209,13 +209,11 @@ drum_slot_returns (struct drum *d, uint32_t slot)
 }
 
 void
-drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove)
+drum_unlock_returned (struct drum *d, uint32_t nmove)
 {
   struct room_notice notice;
 
-  mutex_lock (&d->lock);
-  for (unsigned i = 0; i < nruns; i++)
-    free_run_locked (d, runs[i]);
+  mutex_assert_held (&d->lock);
   if (nmove > d->room.nmoving)
     bug ("more moves end than began");
   d->room.nmoving -= nmove;
@@ -224,6 +222,15 @@ drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t
     pthread_cond_broadcast (&d->slots_returned);
   mutex_unlock (&d->lock);
   room_say (notice);
+}
+
+void
+drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove)
+{
+  mutex_lock (&d->lock);
+  for (unsigned i = 0; i < nruns; i++)
+    free_run_locked (d, runs[i]);
+  drum_unlock_returned (d, nmove);
 }
 
 struct device *
