@@ -285,7 +285,8 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   if (ret == -ENOENT)
     say_unknown (place);
   else if (ret == -EBUSY)
-    log_error ("%s: is being removed already", place->path);
+    log_error ("%s: its pages are being moved off already: wait for that, or cancel it",
+               place->path);
   else if (ret == -ENOSPC)
     log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
                "clients give up some of their swap",

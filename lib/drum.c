@@ -245,11 +245,11 @@ drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
   return dev;
 }
 
-/* How an I/O went. */
+/* How an I/O at this slot of the device went. */
 static int
-note (struct drum *d, struct device *dev, int ret)
+note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
 {
-  if (health_note (&dev->health, ret))
+  if (health_note (&dev->health, device_slot, ret))
     drum_fail_device (d, dev->swapdev, strerror (-ret));
   return ret;
 }
@@ -260,7 +260,8 @@ drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, swapdev_read (dev->swapdev, device_slot, iov, niov)) : -EIO;
+  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, device_slot, iov, niov))
+             : -EIO;
 }
 
 int
@@ -269,7 +270,8 @@ drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, swapdev_write (dev->swapdev, device_slot, iov, niov)) : -EIO;
+  return dev ? note (d, dev, device_slot, swapdev_write (dev->swapdev, device_slot, iov, niov))
+             : -EIO;
 }
 
 void

@@ -473,9 +473,11 @@ swapdev_save_bad (struct swapdev *dev)
 {
   _Alignas(PAGE_BYTES) unsigned char page[PAGE_BYTES]; /* O_DIRECT */
   struct iovec iov = { .iov_base = page, .iov_len = sizeof page };
+  int ret;
 
   badslots_encode (&dev->bad, page);
-  return devio_transfer (&dev->io, PAGE_BYTES, &iov, 1, true, NULL);
+  ret = devio_transfer (&dev->io, PAGE_BYTES, &iov, 1, true, NULL);
+  return ret == 0 && fdatasync (dev->io.fd) == -1 ? -errno : ret;
 }
 
 const struct swapdev_identity *

@@ -110,7 +110,7 @@ swapdev_nusable (const struct swapdev *dev); /* without them and bad ones; once 
 uint32_t swapdev_nbad (const struct swapdev *dev);
 uint32_t swapdev_bad_slot (const struct swapdev *dev, uint32_t i); /* i < swapdev_nbad */
 
-/* Never use this slot again; swapdev_save_bad writes the table (label.h) to the device. -ENOSPC if it is full. */
+/* Never use this slot again; swapdev_save_bad writes the table (label.h) to the device, for good. -ENOSPC if it is full. */
 int swapdev_mark_bad (struct swapdev *dev, uint32_t slot);
 int swapdev_save_bad (struct swapdev *dev);
 

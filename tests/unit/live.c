@@ -373,7 +373,7 @@ Test (live, remove_is_refused)
   cr_assert_eq (stamped_write (&pages, 0, 10), 0);
   slow = start_removing ("a", SLOW, false);
   cr_assert_eq (live_remove (live, scratch_path ("./a"), 0, true, &job), -EBUSY);
-  assert_logged_error ("/a: is being removed already");
+  assert_logged_error ("/a: its pages are being moved off already");
   cr_assert_eq (add (scratch_path ("a"), 0, &job), -EBUSY);
   assert_logged_error ("/a: is being removed: cancel that instead");
   assert_device ("a", 5, DEVICE_CLOSING);
@@ -434,7 +434,7 @@ Test (live, one_remover_at_a_time)
   stamped_trim (&pages, 90, page - 90);
   logged_start ();
   cr_assert_eq (live_remove (live, scratch_path ("a"), 0, false, &second), -EBUSY);
-  assert_logged_error ("/a: is being removed already");
+  assert_logged_error ("/a: its pages are being moved off already");
   cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
   assert_ends (job, JOB_CANCELLED, NULL);
   assert_device ("a", 5, DEVICE_OPEN);
