@@ -110,6 +110,12 @@ drum_check_place (struct drum *d, uint32_t nslots)
 int
 drum_add (struct drum *d, struct swapdev *swapdev)
 {
+  return drum_add_at (d, swapdev, 0, DEVICE_OPEN);
+}
+
+int
+drum_add_at (struct drum *d, struct swapdev *swapdev, uint32_t first, enum drum_device_state state)
+{
   struct device *dev = calloc (1, sizeof *dev);
   struct room_notice notice = { .what = ROOM_NOTHING };
   int ret;
@@ -120,16 +126,17 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   dev->blist = swapdev_blist (swapdev);
   dev->prio = swapdev_prio (swapdev);
   dev->added_ns = now_ns ();
+  dev->state = DEVICE_CLOSED;
+  dev->first = first;
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
-  ret = space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
+  ret = first ? space_insert_at (&d->space, first, swapdev_nslots (swapdev), dev)
+              : space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    drum_place_devices_locked (d);
-    room_grow (&d->room, swapdev_nusable (swapdev), blist_nfree (dev->blist));
+    drum_set_state_locked (d, dev, state);
     notice = room_check (&d->room);
-    pthread_cond_broadcast (&d->slots_returned);
   }
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
@@ -137,6 +144,18 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   if (ret < 0)
     free (dev);
   return ret;
+}
+
+void
+drum_open_device (struct drum *d, struct swapdev *swapdev)
+{
+  struct room_notice notice;
+
+  mutex_lock (&d->lock);
+  drum_set_state_locked (d, drum_device_locked (d, swapdev), DEVICE_OPEN);
+  notice = room_check (&d->room);
+  mutex_unlock (&d->lock);
+  room_say (notice);
 }
 
 struct device *
@@ -189,11 +208,8 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
   room_say (notice);
-  if (ret == 0) {
-    swapdev_close (
-      swapdev); /* may take long: the last close of a block device writes what is cached */
+  if (ret == 0)
     free (dev);
-  }
   return ret;
 }
 

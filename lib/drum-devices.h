@@ -56,8 +56,14 @@ int drum_check_place (struct drum *d, uint32_t nslots);
  * -EFBIG if no gap of the drum is large enough, -EMFILE if there are too many devices. */
 int drum_add (struct drum *d, struct swapdev *dev);
 
-/* Take a device without used slots out and close its file; its range can be used again. No request may touch it: none can,
- * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
+/* The same, with a state, and in the range that begins at first; 0: in any. -EEXIST, -EINVAL: it can't be in that. */
+int drum_add_at (struct drum *d, struct swapdev *dev, uint32_t first, enum drum_device_state state);
+
+/* One that was added closed has its first turn now. */
+void drum_open_device (struct drum *d, struct swapdev *dev);
+
+/* Take a device without used slots out; it is the caller's to close, and its range can be used again. No request may touch it: none
+ * can, as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
  * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended, or somebody looks at its
  * suspect slots. */
 int drum_remove (struct drum *d, struct swapdev *dev);
