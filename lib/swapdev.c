@@ -40,6 +40,7 @@ struct swapdev {
   _Alignas(PAGE_BYTES) unsigned char saved[RESERVED_BYTES];
   char *path;
   int prio;
+  unsigned asked_maxio;
   struct devio io;
   struct bounce *bounce; /* for O_DIRECT; or NULL */
   bool is_block;
@@ -285,6 +286,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   memset (dev, 0, sizeof *dev);
   dev->io.fd = -1;
   dev->prio = spec->prio;
+  dev->asked_maxio = spec->maxio;
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
@@ -467,6 +469,12 @@ int
 swapdev_prio (const struct swapdev *dev)
 {
   return dev->prio;
+}
+
+unsigned
+swapdev_asked_maxio (const struct swapdev *dev)
+{
+  return dev->asked_maxio;
 }
 
 unsigned
