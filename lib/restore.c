@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "drum-health.h"
 #include "drum.h"
@@ -195,9 +196,6 @@ run_pass (struct pass *pass,
     pass->export = pass->r->exports[i];
     pass->nlost = 0;
     ret = mapfile_read (export_file (pass->export), each, pass);
-    if (ret < 0 && ret != -EBADMSG)
-      log_error ("state=: %s: can't be read: %s", mapfile_path (export_file (pass->export)),
-                 strerror (-ret));
     if (pass->nlost > 0)
       log_warning ("export \"%s\": %" PRIu64
                    " pages are lost: reading one of them fails until it is written or trimmed",

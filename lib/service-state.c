@@ -97,6 +97,15 @@ refuse_known (const struct service_config *config, const char *path, const char 
   return -EBADMSG;
 }
 
+static bool
+is_opened (const struct opening *opening, const char *path)
+{
+  for (unsigned i = 0; i < opening->n; i++)
+    if (strcmp (swapdev_path (opening->swapdev[i]), path) == 0)
+      return true;
+  return false;
+}
+
 /* Look for one that the start does not name where it was. */
 static int
 open_recorded (const struct service_config *config, const struct service *service,
@@ -106,7 +115,8 @@ open_recorded (const struct service_config *config, const struct service *servic
   struct swapdev_spec spec = {
     .path = known->path, .prio = known->given_prio, .maxio = known->given_maxio, .state = m->state
   };
-  int ret = opening_add (opening, service, &spec);
+  bool is_another = is_opened (opening, known->path);
+  int ret = is_another ? 0 : opening_add (opening, service, &spec);
 
   if (ret == -ENOMEM)
     return ret;
@@ -114,7 +124,8 @@ open_recorded (const struct service_config *config, const struct service *servic
     return refuse_known (config, known->path, "can't be opened");
   if (find_known (opening, known) < opening->n)
     return 0;
-  swapdev_undo (opening->swapdev[--opening->n]);
+  if (!is_another)
+    swapdev_undo (opening->swapdev[--opening->n]);
   return refuse_known (config, known->path, "is another device than it was");
 }
 

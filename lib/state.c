@@ -22,7 +22,7 @@
 #include "mapfile.h"
 #include "mutex.h"
 
-static const char lock_name[] = "lock", manifest_name[] = "drum", map_prefix[] = "map-";
+static const char lock_name[] = "lock", map_prefix[] = "map-";
 
 enum { MAP_NAME_BYTES = 32 };
 
@@ -116,7 +116,7 @@ check_empty (struct state *s)
   if (ret < 0)
     log_error ("state=: %s: has page maps, and its file %s is missing: put that back, or empty the "
                "folder to start without pages",
-               s->dir, manifest_name);
+               s->dir, MANIFEST_NAME);
   return ret;
 }
 
@@ -203,7 +203,7 @@ undo_updates (struct state *s)
   if (s->found)
     manifest_save (s->dirfd, s->dir, &s->before);
   else
-    unlinkat (s->dirfd, manifest_name, 0);
+    unlinkat (s->dirfd, MANIFEST_NAME, 0);
   while (dir && (entry = readdir (dir)))
     if (is_new_map (s, entry->d_name))
       unlinkat (s->dirfd, entry->d_name, 0);

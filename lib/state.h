@@ -2,7 +2,7 @@
  *
  * state.h - the folder that keeps what survives a restart, and what it takes to make that durable.
  *
- * Contents: lock (who has it locked is the server), drum (manifest.h), map-N (mapfile.h).
+ * Contents: lock (who has it locked is the server), manifest (manifest.h), map-N (mapfile.h).
  * Order:    a change of a page is written to its map file before it is acknowledged, and before the old slot is freed: a SIGKILL at any
  *           moment loses nothing. After state_sync it outlives the power, too: first the devices, then the maps. A folder
  *           in memory (tmpfs) outlives no power failure, and nothing is synced for it.
