@@ -31,6 +31,7 @@ struct drum_leave {
   uint64_t rate; /* bytes a second; 0: no limit */
 };
 
+/* The numbers stand in manifests. */
 enum drum_device_state {
   DEVICE_OPEN,
   DEVICE_CLOSING, /* passed over; its pages are being moved off */
