@@ -273,15 +273,13 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
 
 /* Nothing becomes of the pages from number first on: give back the slots where they have been placed in vain. */
 static void
-chunk_undo (struct pages *p, struct chunk *c, unsigned first)
+chunk_undo (struct pages *p, const struct chunk *c, unsigned first)
 {
   struct gathered placed = { .nruns = 0 };
 
-  for (unsigned i = first; i < c->n; i++) {
+  for (unsigned i = first; i < c->n; i++)
     if (c->fate[i] == PLACED)
       gather (&placed, c->to[i].slot, c->move[i]);
-    chunk_keep (c, i);
-  }
   if (placed.nruns > 0)
     drum_free (p->drum, placed.run, placed.nruns, placed.nmove);
 }
@@ -378,17 +376,20 @@ static int
 chunk_switch (struct pages *p, struct chunk *c, struct freerange *fr)
 {
   unsigned recorded = p->file ? chunk_record (p, c) : c->n, nmove;
-  int growth = 0;
+  int growth = 0, ret = 0;
 
-  if (recorded < c->n)
+  if (recorded < c->n) {
     chunk_undo (p, c, recorded);
+    c->n = recorded;
+    ret = -EIO;
+  }
   count_fate (c, PLACED, &nmove);
   freerange_init (fr, p->drum, nmove);
-  for (unsigned i = 0; i < recorded; i++)
+  for (unsigned i = 0; i < c->n; i++)
     if (c->fate[i] != KEEP)
       growth += switch_page (p, c->page + i, c->to[i], fr);
   count_used (p, growth);
-  return recorded < c->n ? -EIO : 0;
+  return ret;
 }
 
 /* => holds the chunk exclusive. Decide what is to become of pages that are to be as buf says. Returns how many are zeroes. */
