@@ -47,7 +47,7 @@ struct job_info {
 };
 
 /* What a job does; its result: 0, -ECANCELED if it stopped because it was cancelled, or another -errno. What it logs as
- * errors and warnings becomes the job's, when it has ended; a failure without a word is described by its errno. */
+ * warnings, and as errors if it fails, becomes the job's, when it has ended; a failure without a word is described by its errno. */
 typedef int job_main (struct job *job, void *opaque);
 
 /* ended (may be NULL) is called by a job's thread after each job's end, with no lock held; jobs_destroy waits for it, too. */
