@@ -62,7 +62,7 @@ choose (struct walk *walk)
   return 0;
 }
 
-/* Tell how far we are; and may we go on? */
+/* Tell how far we are; and is there anything to go on with? */
 static int
 look_up (struct walk *walk)
 {
@@ -71,8 +71,6 @@ look_up (struct walk *walk)
 
   job_progress (walk->job, walk->nread * PAGE_BYTES,
                 (walk->nread > walk->total ? walk->nread : walk->total) * PAGE_BYTES);
-  if (job_is_cancelled (walk->job))
-    return -ECANCELED;
   return !scrub->dev ||
              (drum_device (scrub->drum, scrub->dev, &info) && info.first == walk->check.first_slot)
            ? 0

@@ -294,13 +294,19 @@ Test (scrub, cancelled)
   cr_assert_eq (hook.npieces, 2);
 }
 
-/* Before it has read anything. */
-Test (scrub, cancelled_at_once)
+/* While it sleeps. What there was to do on a device is known. */
+Test (scrub, one_device_cancelled)
 {
-  make_written (true);
+  struct job_info info;
+
+  make (true);
+  drum_add_file (drum, "a", 5, 30);
+  drum_add_file (drum, "b", 0, B_SLOTS);
+  cr_assert_eq (stamped_write (&pages, 0, 50), 0);
   cancel_after (1, 1);
-  assert_job (finish (start_scrub (NULL, 1)), JOB_CANCELLED, NULL);
-  cr_assert_eq (hook.npieces, 1);
+  info = finish (start_scrub ("b", 1));
+  assert_job (info, JOB_CANCELLED, NULL);
+  assert_progress (info, 1, 20);
 }
 
 Test (scrub, no_memory)
@@ -346,7 +352,7 @@ static void
 remove_a (void)
 {
   if (hook.npieces == 1)
-    remove_device ("a", false);
+    jobs_wait (jobs, start_removing ("a", false));
 }
 
 /* The device leaves: so the job ends. */
