@@ -25,6 +25,7 @@ enum {
     << 20, /* slots that are walked while the drum's lock is held: some 10 us if they are all alike */
 };
 
+/* The numbers stand in manifests. */
 enum drum_device_state {
   DEVICE_OPEN,
   DEVICE_CLOSING, /* passed over; its pages are being moved off */

@@ -2,8 +2,8 @@
  *
  * manifest.h - the header file of a state folder: what drum, devices and exports its page maps are about.
  *
- * Format:  JSON (one object), a line with the XXH3 of it, nothing else. Its "version" is checked before all else. Names that are not
- *          UTF-8 are kept as they are.
+ * Format:  JSON (one object), a line with the XXH3 of it, nothing else. Its "version" is checked before all else; keys that are
+ *          not known are passed over. Names that are not UTF-8 are kept as they are.
  * Changes: the file is replaced as a whole (write, fsync, rename, fsync of the folder), so that at any moment the old one or
  *          the new one is there.
  * Locking: none; the caller's.
@@ -17,13 +17,16 @@
 #include <stdint.h>
 #include <uuid/uuid.h>
 
+#define MANIFEST_NAME "manifest" /* in the folder */
+
 enum { MANIFEST_VERSION = 1 };
 
 /* What stays of a device over a restart. */
 struct manifest_device {
   uuid_t uuid; /* in its label */
-  char *path;
-  uint32_t first, nslots; /* its range of the drum is [first, first + nslots) */
+  char *path;  /* absolute */
+  uint32_t first,
+    nslots; /* its range of the drum is [first, first + nslots), label and bad slots included */
   int prio;
   int
     given_prio; /* what the last start named; another one at the next start counts, the same one does not */
@@ -36,8 +39,8 @@ struct manifest_device {
 
 struct manifest_export {
   char *name;
-  uint64_t size_bytes;
-  uint64_t number; /* of its map file */
+  uint64_t size_bytes; /* whole pages */
+  uint64_t number;     /* of its map file */
 };
 
 /* A client that was fenced (session.h). */
@@ -64,11 +67,12 @@ struct manifest {
   unsigned nclients;
 };
 
-/* Read what is in the folder dirfd, which is dir in messages. -ENOENT, and nothing is said: there is none. -EPROTO: another
- * version; -EBADMSG: it is damaged, or makes no sense (ranges that overlap, a name twice, numbers out of range). */
+/* Read what is in the folder dirfd (not opened with O_PATH), which is dir in messages. -ENOENT, and nothing is said: there is none.
+ * -EPROTO: another version; -EBADMSG: it is damaged, or makes no sense (ranges that overlap, a name twice, numbers out of range). */
 int manifest_load (int dirfd, const char *dir, struct manifest *m);
 
-/* Replace it. On failure the old one is there. */
+/* Replace it. On failure the old one is there (or none, if there was none); but where the file system can't exchange two names (NFS),
+ * and the fsync of the folder fails, the new one. -EINVAL: manifest_load would not take it. */
 int manifest_save (int dirfd, const char *dir, const struct manifest *m);
 
 void manifest_free (struct manifest *m);

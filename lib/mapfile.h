@@ -8,8 +8,9 @@
  *          power failure once mapfile_sync has returned after it.
  * Unit:    pages of the export; ranges are half open.
  * Locking: none for mapfile_write, which may run from any number of threads at once, on different pages; mapfile_sync: one at a time.
- * Memory:  nothing allocates but create and open.
- * Errors:  0 or -errno. What goes wrong at a start is also said through log.h, and names the file.
+ * Memory:  only create, open and read allocate; mapfile_write has 4 KiB on the stack.
+ * Errors:  0 or -errno. What goes wrong at a start (create, open, read) is also said in one line through log.h, which names the
+ *          file; what goes wrong later is the caller's to say.
  */
 #ifndef DRUM_MAPFILE_H
 #define DRUM_MAPFILE_H
@@ -31,20 +32,21 @@ void mapfile_close (struct mapfile *mf);
 const char *mapfile_path (const struct mapfile *mf); /* for messages */
 
 /* The entries of n pages (at most MAPFILE_BATCH) from page on. Returns for how many that was done, from the first on: the others stand there as
- * they did, and *error says why (a full file system, say); n: all. */
+ * they did, and *error says why (a full file system, say; devio.h says what is tried again); n: all, and *error is untouched. */
 enum { MAPFILE_BATCH = 512 };
 unsigned mapfile_write (struct mapfile *mf, uint64_t page, const struct pagemap_entry *entries,
                         unsigned n, int *error);
 
-/* Call each for all parts of the file that are no holes, in order, at most MAPFILE_READ entries at once; stops and returns
- * what it returned if that is not 0. */
+/* Call each for all parts of the file that are no holes (in them, too, may be pages without a slot), in order, at most MAPFILE_READ
+ * entries at once; stops and returns what it returned if that is not 0. Nobody writes meanwhile. */
 enum { MAPFILE_READ = 1 << 16 };
 int mapfile_read (struct mapfile *mf,
                   int (*each) (void *opaque, uint64_t page, const struct pagemap_entry *entries,
                                unsigned n),
                   void *opaque);
 
-/* Make durable what was written before. Once that has failed nobody knows what is on the disk: it fails for ever. */
+/* Make durable what was written before; costs nothing if that is nothing since the last time. Once that has failed nobody knows what is on the
+ * disk: it fails for ever, with the same error. */
 int mapfile_sync (struct mapfile *mf);
 
 #endif
