@@ -423,16 +423,39 @@ remove_own (const struct control *c)
   close (folder);
 }
 
+static void
+stop (struct control *c)
+{
+  if (!c->started)
+    return;
+  atomic_store (&c->stop, true);
+  control_wake (c);
+  pthread_join (c->thread, NULL);
+  c->started = false;
+}
+
+void
+control_leave (struct control *c)
+{
+  uint64_t now = now_ns ();
+
+  stop (c);
+  for (unsigned i = 0; i < c->nclients; i++) {
+    struct client *client = &c->client[i];
+
+    dialog_turn (client->dialog, true, now);
+    if (dialog_state (client->dialog) == DIALOG_SENDING)
+      transmit (client, now);
+  }
+  remove_own (c);
+}
+
 void
 control_close (struct control *c)
 {
   if (!c)
     return;
-  if (c->started) {
-    atomic_store (&c->stop, true);
-    control_wake (c);
-    pthread_join (c->thread, NULL);
-  }
+  stop (c);
   for (unsigned i = 0; i < c->nclients; i++)
     drop (&c->client[i]);
   remove_own (c);

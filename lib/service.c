@@ -12,6 +12,7 @@
 #include "drum.h"
 #include "export.h"
 #include "log.h"
+#include "session.h"
 #include "units.h"
 
 /* Devices on their way into the drum. */
@@ -205,6 +206,10 @@ service_start (const struct service_config *config, struct service *service)
   }
   if (ret == 0)
     ret = create_export (config, &s);
+  if (ret == 0 && (ret = sessions_create (NULL, NULL, &s.sessions)) < 0) {
+    log_error ("no memory for the sessions of clients");
+    export_destroy (s.export);
+  }
   if (ret < 0) {
     undo_opening (&opening);
     drum_undo (s.drum);
@@ -263,9 +268,24 @@ service_add (struct service *service, const struct swapdev_spec *spec)
   return ret;
 }
 
+bool
+service_keeps_pages (const struct service *service)
+{
+  (void) service;
+  return false;
+}
+
+int
+service_sync (struct service *service)
+{
+  (void) service;
+  return 0;
+}
+
 void
 service_stop (struct service *service)
 {
+  sessions_destroy (service->sessions);
   export_destroy (service->export);
   drum_destroy (service->drum);
   destroy_bounce (service);
@@ -274,6 +294,7 @@ service_stop (struct service *service)
 void
 service_undo (struct service *service)
 {
+  sessions_destroy (service->sessions);
   export_destroy (service->export);
   drum_undo (service->drum);
   destroy_bounce (service);

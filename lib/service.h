@@ -18,6 +18,7 @@
 struct bounce;
 struct drum;
 struct export;
+struct sessions;
 
 struct service_config {
   const struct swapdev_spec *devices;
@@ -32,6 +33,7 @@ struct service_config {
 struct service {
   struct drum *drum;
   struct export *export;
+  struct sessions *sessions;
   struct bounce *bounce; /* for O_DIRECT; NULL: without */
   enum memlock_mode lock;
   bool locked;                      /* since service_lock: what is added is touched */
@@ -48,6 +50,12 @@ void service_enter_thread (const struct service *service);
 
 /* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
 int service_add (struct service *service, const struct swapdev_spec *spec);
+
+/* Does what is in the drum outlive the server? */
+bool service_keeps_pages (const struct service *service);
+
+/* Make durable all that was acknowledged: -EIO. Any thread. */
+int service_sync (struct service *service);
 
 /* The server ends. */
 void service_stop (struct service *service);

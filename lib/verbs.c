@@ -19,7 +19,7 @@
 
 typedef struct json_object json;
 
-enum { WAIT_SECONDS = 60, WAIT_MAX_SECONDS = 3600 };
+enum { WAIT_SECONDS = 60, WAIT_MAX_SECONDS = 3600 }; /* for jobs; for requests, at a shutdown */
 
 /* One request under way. */
 struct call {
@@ -283,6 +283,32 @@ verb_wait (const struct call *call)
   return ret;
 }
 
+/* Answered by its job's end: a process that ends answers no other question. */
+static int
+verb_shutdown (const struct call *call)
+{
+  unsigned timeout_ms = WAIT_SECONDS * 1000;
+  struct job_info info;
+  bool force = false;
+  uint64_t job;
+  int ret;
+
+  if ((ret = get_seconds (call, "seconds", WAIT_MAX_SECONDS, &timeout_ms)) < 0 ||
+      (ret = get_bool (call, "force", &force)) < 0)
+    return ret;
+  if (call->waited_ms == 0 && (ret = live_shutdown (call->live, timeout_ms, force, &job)) < 0)
+    return ret;
+  job = live_last_shutdown (call->live);
+  ret = jobs_get (live_jobs (call->live), job, &info);
+  if (ret < 0)
+    return ret == -ENOENT ? no_such_job (job) : ret;
+  ret = info.state == JOB_RUNNING ? -EAGAIN : info.result;
+  if (info.error)
+    log_error ("%s", info.error);
+  job_info_free (&info);
+  return ret;
+}
+
 static const struct verb {
   const char *name;
   int (*run) (const struct call *call);
@@ -297,6 +323,7 @@ static const struct verb {
   { "rebalance", verb_rebalance, { "rate" } },
   { "cancel", verb_cancel, { "job" } },
   { "wait", verb_wait, { "job", "seconds" } },
+  { "shutdown", verb_shutdown, { "seconds", "force" } },
 };
 
 static const struct verb *

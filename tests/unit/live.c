@@ -38,8 +38,9 @@ static atomic_uint nended;
 static uint64_t before_ns;
 
 static void
-count_ended (void *opaque)
+count_ended (void *opaque, enum job_kind kind, enum job_state state)
 {
+  (void) kind, (void) state;
   atomic_fetch_add ((atomic_uint *) opaque, 1);
 }
 
