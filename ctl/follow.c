@@ -46,6 +46,7 @@ print_done (const struct job *job, const char *name)
   printf ("%s: %s", name,
           is_kind (job, "remove")     ? "removed"
           : is_kind (job, "evacuate") ? "evacuated"
+          : is_kind (job, "shutdown") ? "shut down"
                                       : "rebalanced");
   format_bytes (job->done, done);
   if (job->done && job->seconds >= 1)

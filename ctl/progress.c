@@ -25,6 +25,7 @@ doing (const struct job *job)
   return strcmp (job->kind, "add") == 0        ? "adding"
          : strcmp (job->kind, "remove") == 0   ? "removing"
          : strcmp (job->kind, "evacuate") == 0 ? "evacuating"
+         : strcmp (job->kind, "shutdown") == 0 ? "shutting down"
                                                : "rebalancing";
 }
 

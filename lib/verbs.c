@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job.h"
 #include "live.h"
@@ -283,7 +284,7 @@ verb_wait (const struct call *call)
   return ret;
 }
 
-/* Answered by its job's end: a process that ends answers no other question. */
+/* Answered by its job's end: a process that ends answers no other question, but who asked may wait for its end. */
 static int
 verb_shutdown (const struct call *call)
 {
@@ -305,6 +306,8 @@ verb_shutdown (const struct call *call)
   ret = info.state == JOB_RUNNING ? -EAGAIN : info.result;
   if (info.error)
     log_error ("%s", info.error);
+  if (ret == 0)
+    json_object_object_add (call->reply, "pid", json_object_new_int64 (getpid ()));
   job_info_free (&info);
   return ret;
 }

@@ -54,7 +54,7 @@ Test (completion, options)
 {
   static const char *const verbs[] = { "",        "list", "status", "watch",     "map",
                                        "metrics", "add",  "remove", "rebalance", "priority",
-                                       "maxio",   "jobs", "wait",   "cancel" };
+                                       "maxio",   "jobs", "wait",   "cancel",    "shutdown" };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s --", verbs[i])),

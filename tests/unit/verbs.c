@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/job.h"
 #include "lib/session.h"
@@ -324,7 +325,8 @@ Test (verbs, shutdown)
   cr_assert_eq (ask ("{'verb': 'status'}"), 0);
   cr_assert_str_eq (get_text (at (get_array (reply, "jobs", 2), 1), "kind"), "shutdown");
   cr_assert_eq (ask_until_answered ("{'verb': 'shutdown', 'force': true}"), 0);
-  assert_keys (reply, "");
+  assert_keys (reply, "pid");
+  cr_assert_eq (get_uint (reply, "pid"), getpid ());
   session_close (session);
 }
 
