@@ -256,17 +256,24 @@ drum_claim (struct drum *d, struct slot_run run)
 }
 
 bool
-drum_can_hold (struct drum *d, uint32_t slot)
+drum_is_bad (struct drum *d, uint32_t slot)
 {
   uint32_t first = 0;
   const struct device *dev = space_lookup (&d->space, slot, &first);
 
-  if (!dev || slot - first < SWAPDEV_NRESERVED)
-    return false;
-  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+  for (uint32_t i = 0; dev && i < swapdev_nbad (dev->swapdev); i++)
     if (swapdev_bad_slot (dev->swapdev, i) == slot - first)
-      return false;
-  return true;
+      return true;
+  return false;
+}
+
+bool
+drum_can_hold (struct drum *d, uint32_t slot)
+{
+  uint32_t first = 0;
+
+  return space_lookup (&d->space, slot, &first) && slot - first >= SWAPDEV_NRESERVED &&
+         !drum_is_bad (d, slot);
 }
 
 /* => holds d->lock. A device that this sync has not come to yet; pinned, so that it stays. NULL: that was the last. */

@@ -102,9 +102,12 @@ claim (struct pass *pass, uint64_t page, const struct pagemap_entry *entry, unsi
       export_restore (pass->export, page + i, entry[i]);
     if (i == n)
       break;
-    ret = drum_can_hold (pass->r->drum, entry[i].slot)
-            ? dispute (pass, page + i, entry[i].slot)
-            : damage (pass, page + i, "its slot is on no device, or is bad");
+    if (drum_can_hold (pass->r->drum, entry[i].slot))
+      ret = dispute (pass, page + i, entry[i].slot);
+    else if (pass->r->rebooted && drum_is_bad (pass->r->drum, entry[i].slot))
+      ret = lose (pass, page + i); /* it was found bad after the page had left it */
+    else
+      ret = damage (pass, page + i, "its slot is on no device, or is bad");
   }
   return ret;
 }

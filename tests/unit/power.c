@@ -40,8 +40,8 @@
 #include "logged.h"
 
 enum { NPAGES = 76, SECTOR = 512, MAX_OPS = 1 << 16, MAX_NAMES = 16, MAX_FILES = 4096 };
-/* All pages fit on one device. */
-enum { NSLOTS = 90 };
+/* All pages fit on any device but the first, which some can be moved up to. */
+enum { NSLOTS = 90, FEW_SLOTS = 40 };
 enum { NOBODY = -1, NEVER = INT32_MAX };
 
 /* ---- the record ---- */
@@ -429,6 +429,7 @@ static int nflushes;
 
 static struct service service;
 static struct live *live;
+static char *device[4]; /* paths of those that may be there; the first two are at the start */
 static struct swapdev_spec spec[2];
 static struct service_config config = {
   .devices = spec,
@@ -609,14 +610,19 @@ stop_service (void)
   add_flush (&flush);
 }
 
+static bool
+is_there (unsigned i)
+{
+  struct drum_device_info info;
+
+  return drum_find (service.drum, device[i], &info);
+}
+
 /* Something that takes a while, with clients beside it, or without. */
 static void
 live_step (void)
 {
-  static const char *const device[] = { "a", "b", "c", "d" };
   unsigned i = (unsigned) rng_below (&rng, 4);
-  char *path = str ("%s/%s", root, device[i]);
-  struct drum_device_info info;
   uint64_t job = 0;
   int ret;
 
@@ -629,11 +635,14 @@ live_step (void)
     change (0, NPAGES * PAGE_BYTES, true, true);
   if (rng_below (&rng, 3) == 0)
     ret = live_rebalance (live, 0, &job);
-  else if (drum_find (service.drum, path, &info)) {
-    ret = rng_below (&rng, 4) ? live_remove (live, path, 0, false, &job)
-                              : live_set_priority (live, path, (int) rng_below (&rng, 10));
+  else if (is_there (i)) {
+    bool may_go = i == 0 || is_there (1) + is_there (2) + is_there (3) > 1;
+
+    ret = may_go && rng_below (&rng, 4)
+            ? live_remove (live, device[i], 0, false, &job)
+            : live_set_priority (live, device[i], (int) rng_below (&rng, 10));
   } else {
-    struct swapdev_spec new = { .path = path,
+    struct swapdev_spec new = { .path = device[i],
                                 .prio = (int) rng_below (&rng, 10),
                                 .create_bytes = i < 2 ? 0 : bytes_of (NSLOTS) };
 
@@ -653,16 +662,18 @@ work (unsigned nsteps)
   static const unsigned char zeroes[PAGE_BYTES];
 
   client = pthread_self ();
+  for (unsigned i = 0; i < 4; i++)
+    device[i] = str ("%s/%c", root, 'a' + (int) i);
   for (unsigned i = 0; i < NPAGES; i++)
     *add_version (i, zeroes) = (struct version){ .acked = 0 };
   for (unsigned i = 0; i < 2; i++) {
     int fd;
 
-    spec[i].path = str ("%s/%c", root, 'a' + i);
+    spec[i].path = device[i];
     spec[i].prio = 5 - (int) i;
     fd = open (spec[i].path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     cr_assert_geq (fd, 0);
-    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (NSLOTS)), 0);
+    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (i ? NSLOTS : FEW_SLOTS)), 0);
     __wrap_fdatasync (fd);
     close (fd);
   }
