@@ -15,6 +15,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <sched.h>
@@ -655,9 +656,9 @@ live_step (void)
   jobs_wait (live_jobs (live), job);
 }
 
-/* Record a workload of so many steps. */
+/* Record from here on: a service on two devices with so many slots. */
 static void
-work (unsigned nsteps)
+begin (uint32_t a_slots, uint32_t b_slots)
 {
   static const unsigned char zeroes[PAGE_BYTES];
 
@@ -673,7 +674,7 @@ work (unsigned nsteps)
     spec[i].prio = 5 - (int) i;
     fd = open (spec[i].path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     cr_assert_geq (fd, 0);
-    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (i ? NSLOTS : FEW_SLOTS)), 0);
+    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (i ? b_slots : a_slots)), 0);
     __wrap_fdatasync (fd);
     close (fd);
   }
@@ -682,6 +683,20 @@ work (unsigned nsteps)
   config.state_dir = str ("%s/state", root);
   start_service ();
   started = now ();
+}
+
+static void
+end_work (void)
+{
+  stop_service ();
+  recording = false;
+}
+
+/* A workload of so many steps. */
+static void
+work (unsigned nsteps)
+{
+  begin (FEW_SLOTS, NSLOTS);
   in_write = interlope;
   for (unsigned i = 0; i < nsteps; i++)
     if (i % 16 == 15)
@@ -689,8 +704,7 @@ work (unsigned nsteps)
     else
       client_step ();
   in_write = NULL;
-  stop_service ();
-  recording = false;
+  end_work ();
 }
 
 /* ---- what is on the disk ---- */
@@ -981,13 +995,10 @@ setup (void)
 
 TestSuite (power, .init = setup, .fini = scratch_teardown, .timeout = 900);
 
+/* How it may end: about nends times, at random. */
 static void
-run (unsigned seed, unsigned nsteps)
+check_ends (unsigned nends)
 {
-  unsigned nends = random_steps (300); /* of them all, drawn at random */
-
-  rng = rng_for (seed);
-  work (random_steps (nsteps));
   for (struct end end = { .at = 1 }; end.at <= nops; end.at++) {
     const struct op *last = &ops[end.at - 1];
 
@@ -1002,11 +1013,34 @@ run (unsigned seed, unsigned nsteps)
 
 Test (power, nothing_flushed_is_lost)
 {
-  run (1, 160);
+  rng = rng_for (1);
+  work (random_steps (160));
+  check_ends (random_steps (300));
 }
 
 Test (power, nothing_acknowledged_is_lost_with_sync)
 {
+  rng = rng_for (2);
   config.sync = true;
-  run (2, 80);
+  work (random_steps (80));
+  check_ends (random_steps (300));
+}
+
+/* Pages that were flushed rise, and others take their places at once. */
+Test (power, places_of_pages_that_rise)
+{
+  enum { NRISE = 10 };
+  uint64_t job;
+
+  rng = rng_for (3);
+  begin (FEW_SLOTS, FEW_SLOTS);
+  change (0, NPAGES * PAGE_BYTES, false, false);
+  change (0, NRISE * PAGE_BYTES, true, true);
+  client_flush ();
+  cr_assert_eq (live_rebalance (live, 0, &job), 0);
+  jobs_wait (live_jobs (live), job);
+  for (unsigned i = 0; i < NRISE; i++)
+    change (i * PAGE_BYTES, PAGE_BYTES, false, false);
+  end_work ();
+  check_ends (UINT_MAX);
 }
