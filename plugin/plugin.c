@@ -146,8 +146,8 @@ drum_open (int readonly)
   const char *name = nbdkit_export_name ();
 
   if (!name || strcmp (name, export_name (service.export)) != 0) {
-    nbdkit_error ("drum: there is no export \"%s\": the only one is \"%s\"", name ? name : "?",
-                  export_name (service.export));
+    log_error ("there is no export \"%s\": the only one is \"%s\"", name ? name : "?",
+               export_name (service.export));
     return NULL;
   }
   service_enter_thread (&service);
@@ -215,10 +215,18 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
+/* A connection may have more threads than the one that opened it. */
+static struct export *
+enter (void *handle)
+{
+  service_enter_thread (&service);
+  return handle;
+}
+
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_read (handle, buf, count, offset));
+  return result (export_read (enter (handle), buf, count, offset));
 }
 
 /* NBDKIT_FLAG_FUA, here and below: without state= the contents live as long as the server, and a write that is done is
@@ -226,7 +234,7 @@ drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t f
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_write (handle, buf, count, offset));
+  return result (export_write (enter (handle), buf, count, offset));
 }
 
 static int
@@ -238,7 +246,7 @@ drum_flush (void *handle, uint32_t flags)
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_trim (handle, count, offset));
+  return result (export_trim (enter (handle), count, offset));
 }
 
 /* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
@@ -246,13 +254,13 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
+  return result (export_zero (enter (handle), count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
 }
 
 static int
 drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_cache (handle, count, offset));
+  return result (export_cache (enter (handle), count, offset));
 }
 
 static int
@@ -268,8 +276,8 @@ static int
 drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
-  return result (
-    export_extents (handle, count, offset, flags & NBDKIT_FLAG_REQ_ONE, add_extent, extents));
+  return result (export_extents (enter (handle), count, offset, flags & NBDKIT_FLAG_REQ_ONE,
+                                 add_extent, extents));
 }
 
 /* clang-format off */
