@@ -140,10 +140,11 @@ end (struct jobs *jobs, struct job *job, int ret, const struct log_capture *said
 {
   mutex_lock (&jobs->mutex);
   job->info.state = state_of_result (job, ret);
-  job->info.error = said->errors;
   job->info.warnings = said->warnings;
-  if (job->info.state == JOB_FAILED && !said->errors)
-    job->info.error = strdup (strerror (-ret));
+  if (job->info.state != JOB_FAILED)
+    free (said->errors);
+  else
+    job->info.error = said->errors ? said->errors : strdup (strerror (-ret));
   job->info.elapsed_ns = now_ns () - job->started_ns;
   job->nth_ended = ++jobs->last_ended;
   jobs->nrunning--;

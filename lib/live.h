@@ -41,6 +41,9 @@ int live_set_maxio (struct live *live, const char *path, unsigned maxio);
 /* See evacuate_upwards. -EBUSY if it is being done already. */
 int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);
 
+/* Read all pages that have a slot, or (path not NULL) those on one device: see scrub_run. -ENOENT. There may be several. */
+int live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job);
+
 /* Call each for every device that is being added. */
 void live_adding (struct live *live, void (*each) (void *opaque, const struct swapdev_spec *spec),
                   void *opaque);

@@ -66,6 +66,18 @@ memlock_touch_stack (void)
   touched = true;
 }
 
+void *
+memlock_pages (size_t bytes)
+{
+  void *mem = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (mem == MAP_FAILED)
+    return NULL;
+  madvise (mem, bytes, MADV_DONTDUMP);
+  memlock_touch (mem, bytes); /* if that fails, it comes page by page */
+  return mem;
+}
+
 static int
 lock_all (void)
 {
