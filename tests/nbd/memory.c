@@ -45,7 +45,7 @@ setup (void)
 TestSuite (memory, .init = setup, .fini = dev_teardown, .timeout = 300);
 
 static void
-start (const char *direct)
+start (const char *param)
 {
   char *path = run_path ("faults");
 
@@ -55,7 +55,7 @@ start (const char *direct)
     &srv, &(struct server_options){
             .threads = 2,
             .params = PARAMS (dev_path ("a,size=16M,prio=5"), dev_path ("b,size=16M"),
-                              str ("size=%u", SIZE_BYTES), "lock=yes", direct, control_param ()),
+                              str ("size=%u", SIZE_BYTES), "lock=yes", param, control_param ()),
             .faults = path });
   control = control_open ();
 }
@@ -183,7 +183,7 @@ watch_trouble (const struct trouble *t, const char *path, const char *spared)
 }
 
 static void
-expect_no_memory_for_requests (const char *direct)
+expect_no_memory_for_requests (const char *param)
 {
   static const struct trouble troubles[] = {
     { "a write that fails", "", { FAULTS_WRITE, FAULTS_FAIL, .count = 1, .error = EIO } },
@@ -203,7 +203,7 @@ expect_no_memory_for_requests (const char *direct)
                                        { FAULTS_WRITE, FAULTS_FAIL, .count = 3, .error = ENOSPC } };
   struct worker workers[NWORKERS];
 
-  start (direct);
+  start (param);
   for (unsigned i = 0; i < NWORKERS; i++)
     workers[i] = (struct worker){ .main = requests };
   workers_start (&srv, workers, NWORKERS);
@@ -235,9 +235,14 @@ Test (memory, not_for_requests_with_direct)
   expect_no_memory_for_requests ("direct=yes");
 }
 
+Test (memory, not_for_requests_with_state)
+{
+  expect_no_memory_for_requests (str ("state=%s", run_path ("state")));
+}
+
 /* Moving pages takes none: what a job needs it has when the first page moves. */
 static void
-expect_no_memory_for_moves (const char *direct)
+expect_no_memory_for_moves (const char *param)
 {
   static char buf[2 * MIB];
   struct faults_plan hold = { FAULTS_READ, FAULTS_HOLD, .count = 1 };
@@ -246,7 +251,7 @@ expect_no_memory_for_moves (const char *direct)
   struct rng rng = rng_for (1);
   uint64_t job;
 
-  start (direct);
+  start (param);
   nbd = client_open (&srv);
   rng_fill (&rng, buf, sizeof buf - 8);
   client_write (nbd, buf, sizeof buf, 0);
