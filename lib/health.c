@@ -83,8 +83,10 @@ is_final (int err)
 }
 
 bool
-health_note (struct health *h, int ret)
+health_note (struct health *h, uint32_t slot, int ret)
 {
+  bool again;
+
   if (ret == 0) {
     if (atomic_load_explicit (&h->streak, memory_order_relaxed))
       atomic_store_explicit (&h->streak, 0, memory_order_relaxed);
@@ -92,5 +94,6 @@ health_note (struct health *h, int ret)
   }
   if (ret == -ENOSPC)
     return false; /* the file system's affair */
-  return atomic_fetch_add (&h->streak, 1) + 1 >= HEALTH_STREAK || is_final (ret);
+  again = atomic_exchange (&h->last_failed, slot) == slot;
+  return is_final (ret) || atomic_fetch_add (&h->streak, !again) + !again >= HEALTH_STREAK;
 }

@@ -20,7 +20,8 @@
 enum {
   HEALTH_RUNS = 64,    /* of suspect slots */
   HEALTH_DOOMED = 256, /* slots */
-  HEALTH_STREAK = 8,   /* hard errors without a success between: the device is failing */
+  HEALTH_STREAK =
+    8, /* hard errors, at different slots, without a success between: the device is failing */
 };
 
 struct suspect {
@@ -35,6 +36,7 @@ struct health {
   struct suspect suspect[HEALTH_RUNS];
   uint32_t doomed[HEALTH_DOOMED];
   _Atomic unsigned streak;
+  _Atomic uint32_t last_failed; /* slot; asked for again and again, it is one error */
   _Atomic uint64_t nmismatches; /* pages that came back with a wrong checksum */
 };
 
@@ -50,7 +52,7 @@ bool health_doom (struct health *h, uint32_t slot);
 /* The first doomed slot of a run, which is doomed no more. */
 bool health_take_doomed (struct health *h, struct slot_run run, uint32_t *slot);
 
-/* An I/O ended: true if that makes the device a failing one. */
-bool health_note (struct health *h, int ret);
+/* An I/O that began at this slot ended: true if that makes the device a failing one. */
+bool health_note (struct health *h, uint32_t slot, int ret);
 
 #endif

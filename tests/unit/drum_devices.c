@@ -135,7 +135,7 @@ Test (drum_devices, close_is_refused)
   assert_logged_error ("is no device");
   cr_assert_eq (close_device ("b"), 0);
   cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("b")), &dev), -EBUSY);
-  assert_logged_error ("/b: is being removed already");
+  assert_logged_error ("/b: its pages are being moved off already");
   drum_end_closing (drum, dev_b, false);
   drum_take_any (drum, 112); /* 56 on each */
   cr_assert_eq (logged_count (""), 0);
@@ -216,7 +216,7 @@ Test (drum_devices, one_remover_at_a_time)
   drum_give (drum, b, NSLOTS - 2);
   logged_start ();
   cr_assert_eq (close_device ("a"), -EBUSY);
-  assert_logged_error ("is being removed already");
+  assert_logged_error ("its pages are being moved off already");
   drum_end_closing (drum, dev_a, true);
   assert_state (dev_a, DEVICE_OPEN);
   cr_assert_eq (close_device ("a"), 0);
@@ -295,6 +295,7 @@ Test (drum_devices, closed_devices_leave)
   drum_take_any (drum, 1);
   cr_assert_eq (close_device ("c"), 0);
   drum_end_closing (drum, dev_a, false); /* of a device that is gone: nothing happens */
+  swapdev_close (dev_a);
 }
 
 /* A new priority counts from the next slot on; a device goes behind its new equals. */

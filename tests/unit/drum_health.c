@@ -96,7 +96,7 @@ make_failing (const char *name, uint32_t slot)
   faulty_add (&(struct faulty){ .name = name, .calls = FAULTY_BOTH, .error = EIO });
   for (unsigned i = 0; i < HEALTH_STREAK; i++) {
     cr_assert (device (name).state == DEVICE_OPEN, "after %u errors", i);
-    cr_assert_eq (read_slot (slot), -EIO);
+    cr_assert_eq (read_slot (slot + i), -EIO);
   }
   cr_assert (device (name).state == DEVICE_FAILING);
   faulty_clear ();
@@ -270,6 +270,7 @@ Test (drum_health, a_failed_one_goes)
     cr_assert_eq (drum_alloc (drum, 0, 1, runs, &nruns), 0);
   }
   cr_assert_eq (drum_remove (drum, dev), 0);
+  swapdev_close (dev);
 }
 
 /* Slots that took no data since there was no space wait for a while; if they are too many runs, they are free instead. */
@@ -314,11 +315,11 @@ Test (drum_health, a_success_between)
 {
   cr_assert_eq (drum_take (drum, 4), first_a);
   faulty_add (&(struct faulty){
-    .name = "a", .calls = FAULTY_BOTH, .error = EIO, .first = FIRST, .end = FIRST + 1 });
+    .name = "a", .calls = FAULTY_BOTH, .error = EIO, .first = FIRST, .end = FIRST + 2 });
   for (unsigned i = 0; i < 3 * HEALTH_STREAK; i++) {
-    cr_assert_eq (i % 2 ? write_slots (first_a, 1) : read_slot (first_a), -EIO);
+    cr_assert_eq (i % 2 ? write_slots (first_a, 1) : read_slot (first_a + 1), -EIO);
     if (i % (HEALTH_STREAK - 1) == 0)
-      cr_assert_eq (write_slots (first_a + 1, 2), 0);
+      cr_assert_eq (write_slots (first_a + 2, 2), 0);
   }
   cr_assert (device ("a").state == DEVICE_OPEN);
 }

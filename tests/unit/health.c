@@ -116,14 +116,27 @@ Test (health, too_many_doomed)
 /* So many hard errors in a row make a device fail; one success between begins the count anew, and a lack of space is none. */
 Test (health, streak)
 {
+  uint32_t slot = 2;
+
   for (unsigned i = 0; i + 1 < HEALTH_STREAK; i++)
-    cr_assert_not (health_note (&h, -EIO));
-  cr_assert_not (health_note (&h, 0));
+    cr_assert_not (health_note (&h, slot++, -EIO));
+  cr_assert_not (health_note (&h, slot, 0));
   for (unsigned i = 0; i + 1 < HEALTH_STREAK; i++) {
-    cr_assert_not (health_note (&h, -EIO));
-    cr_assert_not (health_note (&h, -ENOSPC));
+    cr_assert_not (health_note (&h, slot++, -EIO));
+    cr_assert_not (health_note (&h, slot++, -ENOSPC));
   }
-  cr_assert (health_note (&h, -EIO));
+  cr_assert (health_note (&h, slot, -EIO));
+}
+
+/* One bad page that somebody asks for again and again says nothing of the others. */
+Test (health, streak_of_one_slot)
+{
+  cr_assert_not (health_note (&h, 7, 0));
+  for (unsigned i = 0; i < 3 * HEALTH_STREAK; i++)
+    cr_assert_not (health_note (&h, 7, -EIO));
+  for (uint32_t slot = 8; slot + 2 < 8 + HEALTH_STREAK; slot++)
+    cr_assert_not (health_note (&h, slot, -EIO));
+  cr_assert (health_note (&h, 100, -EIO));
 }
 
 /* Some errors are final. */
@@ -132,9 +145,9 @@ Test (health, gone)
   static const int final[] = { ENXIO, ENODEV, EROFS, EBADF };
 
   for (unsigned i = 0; i < 4; i++) {
-    cr_assert_not (health_note (&h, 0));
-    cr_assert (health_note (&h, -final[i]), "%d", final[i]);
+    cr_assert_not (health_note (&h, 2, 0));
+    cr_assert (health_note (&h, 2, -final[i]), "%d", final[i]);
   }
-  cr_assert_not (health_note (&h, 0));
-  cr_assert_not (health_note (&h, -EIO));
+  cr_assert_not (health_note (&h, 2, 0));
+  cr_assert_not (health_note (&h, 3, -EIO));
 }
