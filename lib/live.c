@@ -474,6 +474,7 @@ live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
   return ret;
 }
 
+static int
 halt (struct live *live, struct job *job)
 {
   struct service *service = live->service;
