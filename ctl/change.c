@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * change.c - the verbs that change something: add, remove, rebalance, priority, maxio, shutdown; cancel and wait.
+ * change.c - the verbs that change something: add, remove, rebalance, scrub, priority, maxio, shutdown; cancel and wait.
  */
 #include <config.h>
 
@@ -31,9 +31,9 @@ struct manner {
   bool force, no_wait;
 };
 
-#define RATE_OPTION(m)                                                                 \
-  {                                                                                    \
-    'r', "rate", "RATE", option_size, &(m).rate, "move at most so much a second: 100M" \
+#define RATE_OPTION(m)                                                            \
+  {                                                                               \
+    'r', "rate", "RATE", option_size, &(m).rate, "at most so much a second: 100M" \
   }
 #define NO_WAIT_OPTION(m)                                                                     \
   {                                                                                           \
@@ -220,6 +220,30 @@ const struct verb verb_rebalance = {
   .name = "rebalance",
   .summary = "Move pages to where they would be put now: the highest priority, by turns.",
   .run = run_rebalance,
+};
+
+static int
+run_scrub (const struct verb *self, int argc, char **argv)
+{
+  struct manner manner = { .force = false };
+  const struct option_spec options[] = { RATE_OPTION (manner), NO_WAIT_OPTION (manner), { 0 } };
+  struct json_object *request;
+  int status = options_parse (self, options, 0, 1, &argc, &argv);
+
+  if (status >= 0)
+    return status;
+  request = request_new ("scrub");
+  if (argc == 0 || request_path (request, argv[0]))
+    return run_job (request, &manner);
+  json_object_put (request);
+  return STATUS_USAGE;
+}
+
+const struct verb verb_scrub = {
+  .name = "scrub",
+  .operands = "[PATH]",
+  .summary = "Read all pages, or those on one device, and tell which can't be read.",
+  .run = run_scrub,
 };
 
 /* Ask for what is done at once. */

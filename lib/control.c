@@ -43,7 +43,7 @@ struct control {
   pthread_t thread;
   bool started;
   atomic_bool stop;
-  bool leaving; /* set before stop */
+  bool leaving;       /* set before stop */
   uint64_t accept_ns; /* not before; 0: the last time went well */
   unsigned nclients;
   struct client client[CONTROL_MAX_CLIENTS];

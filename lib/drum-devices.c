@@ -110,11 +110,13 @@ drum_check_place (struct drum *d, uint32_t nslots)
 int
 drum_add (struct drum *d, struct swapdev *swapdev)
 {
-  return drum_add_at (d, swapdev, 0, DEVICE_OPEN);
+  struct drum_seat seat = { .state = DEVICE_OPEN, .prio = swapdev_prio (swapdev) };
+
+  return drum_add_at (d, swapdev, &seat);
 }
 
 int
-drum_add_at (struct drum *d, struct swapdev *swapdev, uint32_t first, enum drum_device_state state)
+drum_add_at (struct drum *d, struct swapdev *swapdev, const struct drum_seat *seat)
 {
   struct device *dev = calloc (1, sizeof *dev);
   struct room_notice notice = { .what = ROOM_NOTHING };
@@ -124,18 +126,19 @@ drum_add_at (struct drum *d, struct swapdev *swapdev, uint32_t first, enum drum_
     return -ENOMEM;
   dev->swapdev = swapdev;
   dev->blist = swapdev_blist (swapdev);
-  dev->prio = swapdev_prio (swapdev);
+  dev->prio = seat->prio;
   dev->added_ns = now_ns ();
   dev->state = DEVICE_CLOSED;
-  dev->first = first;
+  dev->first = seat->first;
+  dev->leave = seat->leave;
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
-  ret = first ? space_insert_at (&d->space, first, swapdev_nslots (swapdev), dev)
-              : space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
+  ret = dev->first ? space_insert_at (&d->space, dev->first, swapdev_nslots (swapdev), dev)
+                   : space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    drum_set_state_locked (d, dev, state);
+    drum_set_state_locked (d, dev, seat->state);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);
@@ -311,6 +314,14 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   return ret;
 }
 
+void
+drum_note_leave (struct drum *d, struct swapdev *swapdev, struct drum_leave how)
+{
+  mutex_lock (&d->lock);
+  drum_device_locked (d, swapdev)->leave = how;
+  mutex_unlock (&d->lock);
+}
+
 int
 drum_state_at (struct drum *d, const struct swapdev_place *place, enum drum_device_state *state)
 {
@@ -332,8 +343,10 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
 
   mutex_lock (&d->lock);
   dev = drum_device_locked (d, swapdev);
-  if (dev)
+  if (dev) {
     dev->leaving = false;
+    dev->leave.wanted = false;
+  }
   if (dev && dev->state == DEVICE_CLOSING) {
     drum_set_state_locked (d, dev,
                            stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
@@ -420,6 +433,7 @@ describe_locked (struct drum *d, const struct device *dev)
     .added_ns = dev->added_ns,
     .nsuspect = dev->health.nsuspect,
     .nmismatches = dev->health.nmismatches,
+    .leave = dev->leave,
   };
 }
 

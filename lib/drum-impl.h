@@ -28,8 +28,9 @@ struct device {
   unsigned npins;  /* it can't be removed now */
   uint64_t nsyncs; /* the drum's, when it was last synced */
   enum drum_device_state before; /* closing: the state that it had */
-  uint64_t again_ns;             /* failing: when to try to move its pages off */
-  const char *why;               /* failing: what nobody has said yet */
+  struct drum_leave leave;
+  uint64_t again_ns; /* failing: when to try to move its pages off */
+  const char *why;   /* failing: what nobody has said yet */
   struct health health;
 };
 

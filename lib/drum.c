@@ -255,6 +255,20 @@ drum_claim (struct drum *d, struct slot_run run)
   return found.n;
 }
 
+bool
+drum_can_hold (struct drum *d, uint32_t slot)
+{
+  uint32_t first = 0;
+  const struct device *dev = space_lookup (&d->space, slot, &first);
+
+  if (!dev || slot - first < SWAPDEV_NRESERVED)
+    return false;
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    if (swapdev_bad_slot (dev->swapdev, i) == slot - first)
+      return false;
+  return true;
+}
+
 /* => holds d->lock. A device that this sync has not come to yet; pinned, so that it stays. NULL: that was the last. */
 static struct device *
 pin_unsynced_locked (struct drum *d)

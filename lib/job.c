@@ -143,10 +143,11 @@ end (struct jobs *jobs, struct job *job, int ret, const struct log_capture *said
   mutex_lock (&jobs->mutex);
   job->info.state = state;
   job->info.result = ret;
-  job->info.error = said->errors;
   job->info.warnings = said->warnings;
-  if (state == JOB_FAILED && !said->errors)
-    job->info.error = strdup (strerror (-ret));
+  if (state != JOB_FAILED)
+    free (said->errors);
+  else
+    job->info.error = said->errors ? said->errors : strdup (strerror (-ret));
   job->info.elapsed_ns = now_ns () - job->started_ns;
   job->nth_ended = ++jobs->last_ended;
   jobs->nrunning--;

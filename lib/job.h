@@ -23,7 +23,14 @@ enum {
   JOB_LISTED = 16, /* pages listed as unreadable */
 };
 
-enum job_kind { JOB_ADD, JOB_REMOVE, JOB_REBALANCE, JOB_EVACUATE, JOB_SHUTDOWN };
+enum job_kind {
+  JOB_ADD,
+  JOB_REMOVE,
+  JOB_REBALANCE,
+  JOB_EVACUATE,
+  JOB_SCRUB,
+  JOB_SHUTDOWN,
+};
 enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
 struct job_page {
@@ -48,7 +55,7 @@ struct job_info {
 };
 
 /* What a job does; its result: 0, -ECANCELED if it stopped because it was cancelled, or another -errno. What it logs as
- * errors and warnings becomes the job's, when it has ended; a failure without a word is described by its errno. */
+ * warnings, and as errors if it fails, becomes the job's, when it has ended; a failure without a word is described by its errno. */
 typedef int job_main (struct job *job, void *opaque);
 
 /* Called by a job's thread after its end, with no lock held; jobs_destroy waits for it, too. */
@@ -87,7 +94,7 @@ void job_unreadable (struct job *job, const char *export, uint64_t page);
 void job_reset_unreadable (struct job *job);
 void job_lost (struct job *job, uint64_t npages);
 
-/* How many bytes to move at once: at the job's rate, what it may in 4 ms, in whole pages; at least one, at most max_bytes. */
+/* How many bytes to move (or read) at once: at the job's rate, what it may in 4 ms, in whole pages; at least one, at most max_bytes. */
 uint32_t job_piece_bytes (const struct job *job, uint32_t max_bytes);
 
 /* bytes were moved: sleep as long as the rate asks for; a pause since the last call gives no right to a burst. Also how a

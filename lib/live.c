@@ -17,6 +17,7 @@
 #include "medic.h"
 #include "mutex.h"
 #include "prealloc.h"
+#include "scrub.h"
 #include "service.h"
 #include "session.h"
 #include "stats.h"
@@ -42,14 +43,15 @@ struct live {
   uint64_t started_ns;
 };
 
-/* What the job that removes a device needs to know; its own. */
-struct removing {
+/* What a job about a device that is there needs to know; its own. */
+struct task {
   struct live *live;
-  struct swapdev *dev;
-  char *path; /* the device is gone in the end */
+  struct swapdev *dev; /* NULL, and no path: about all of them */
+  char *path;          /* the device may be gone in the end */
   bool force;
 };
 
+static void resume_removals (struct live *live);
 static struct evacuation everything (struct live *live);
 static void failing (void *opaque, struct swapdev *dev);
 
@@ -73,6 +75,7 @@ live_create (struct service *service, job_end *ended, void *opaque, struct live 
     free (live);
     return ret;
   }
+  resume_removals (live);
   *livep = live;
   return 0;
 }
@@ -155,8 +158,10 @@ add_or_reopen (struct adding *adding, struct job *job)
   if (ret == -EBUSY)
     log_error ("%s: is open already, or its pages are being moved off: cancel that instead",
                spec.path);
-  else if (ret == 0)
+  else if (ret == 0) {
+    ret = service_save (service);
     log_notice ("%s: is open again", spec.path);
+  }
   if (ret != -ENOENT)
     return ret;
   spec.watch = &watch;
@@ -254,55 +259,56 @@ everything (struct live *live)
 }
 
 static void
-removing_free (struct removing *removing)
+task_free (struct task *task)
 {
-  free (removing->path);
-  free (removing);
+  free (task->path);
+  free (task);
+}
+
+static struct task *
+task_create (struct live *live, struct swapdev *dev, bool force)
+{
+  struct task *task = calloc (1, sizeof *task);
+
+  if (!task)
+    return NULL;
+  *task = (struct task){ .live = live, .dev = dev, .force = force };
+  if (!dev || (task->path = strdup (swapdev_path (dev))))
+    return task;
+  free (task);
+  return NULL;
+}
+
+/* => dev stays until this returns. main frees the task. */
+static int
+start_task (struct live *live, enum job_kind kind, struct swapdev *dev, uint64_t rate, bool force,
+            job_main *main, uint64_t *job)
+{
+  struct task *task = task_create (live, dev, force);
+  int ret;
+
+  if (!task)
+    return -ENOMEM;
+  ret = jobs_start (live->jobs, kind, task->path, rate, main, task, job);
+  if (ret < 0)
+    task_free (task);
+  return ret;
 }
 
 static int
 remove_main (struct job *job, void *opaque)
 {
-  struct removing *removing = opaque;
-  struct evacuation ev = everything (removing->live);
-  int ret = evacuate_device (job, &ev, removing->dev, removing->force);
+  struct task *task = opaque;
+  struct evacuation ev = everything (task->live);
+  int ret = evacuate_device (job, &ev, task->dev, task->force);
 
   if (ret == 0)
-    log_notice ("%s: has been removed", removing->path);
-  removing_free (removing);
-  return ret;
-}
-
-static struct removing *
-removing_create (struct live *live, struct swapdev *dev, bool force)
-{
-  struct removing *removing = calloc (1, sizeof *removing);
-
-  if (!removing)
-    return NULL;
-  *removing = (struct removing){
-    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
-  };
-  if (removing->path)
-    return removing;
-  free (removing);
-  return NULL;
-}
-
-/* => holds live->mutex; dev is closing. */
-static int
-start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bool force,
-                       uint64_t *job)
-{
-  struct removing *removing = removing_create (live, dev, force);
-  int ret;
-
-  mutex_assert_held (&live->mutex);
-  if (!removing)
-    return -ENOMEM;
-  ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
-  if (ret < 0)
-    removing_free (removing);
+    ret = service_drop (task->live->service, task->dev);
+  else
+    service_save (task->live->service); /* it does not leave any more */
+  if (ret == 0)
+    log_notice ("%s: has been removed", task->path);
+  task_free (task);
   return ret;
 }
 
@@ -317,22 +323,42 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
   mutex_lock (&live->mutex);
   ret = drum_close_device (live->service->drum, &place, &dev);
   if (ret == 0) {
-    ret = complain (path, start_removing_locked (live, dev, rate, force, job));
-    if (ret < 0)
+    drum_note_leave (live->service->drum, dev, (struct drum_leave){ true, force, rate });
+    ret = service_save (live->service);
+    if (ret == 0)
+      ret = complain (path, start_task (live, JOB_REMOVE, dev, rate, force, remove_main, job));
+    if (ret < 0) {
       drum_end_closing (live->service->drum, dev, false);
+      service_save (live->service);
+    }
   }
   mutex_unlock (&live->mutex);
   return ret;
 }
 
+/* Go on with what a restart interrupted. */
+static void
+resume_removals (struct live *live)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (live->service->drum, dev, DRUM_MAX_DEVICES);
+  uint64_t job;
+
+  for (unsigned i = 0; i < n; i++)
+    if (dev[i].leave.wanted && live_remove (live, swapdev_path (dev[i].swapdev), dev[i].leave.rate,
+                                            dev[i].leave.force, &job) < 0)
+      drum_note_leave (live->service->drum, dev[i].swapdev, (struct drum_leave){ .wanted = false });
+}
+
 static int
 failing_main (struct job *job, void *opaque)
 {
-  struct removing *removing = opaque;
-  struct evacuation ev = everything (removing->live);
-  int ret = evacuate_failing (job, &ev, removing->dev);
+  struct task *task = opaque;
+  struct evacuation ev = everything (task->live);
+  int ret = evacuate_failing (job, &ev, task->dev);
 
-  removing_free (removing);
+  service_save (task->live->service);
+  task_free (task);
   return ret;
 }
 
@@ -341,17 +367,10 @@ static void
 failing (void *opaque, struct swapdev *dev)
 {
   struct live *live = opaque;
-  struct removing *removing = removing_create (live, dev, false);
   uint64_t job;
-  int ret = -ENOMEM;
 
-  if (removing)
-    ret = jobs_start (live->jobs, JOB_EVACUATE, removing->path, 0, failing_main, removing, &job);
-  if (ret < 0) {
-    if (removing)
-      removing_free (removing);
+  if (start_task (live, JOB_EVACUATE, dev, 0, false, failing_main, &job) < 0)
     drum_end_failing (live->service->drum, dev, false);
-  }
 }
 
 int
@@ -359,8 +378,11 @@ live_set_priority (struct live *live, const char *path, int prio)
 {
   struct swapdev_place place;
 
+  int ret;
+
   swapdev_place_init (&place, path);
-  return drum_set_priority (live->service->drum, &place, prio);
+  ret = drum_set_priority (live->service->drum, &place, prio);
+  return ret < 0 ? ret : service_save (live->service);
 }
 
 int
@@ -368,8 +390,11 @@ live_set_maxio (struct live *live, const char *path, unsigned maxio)
 {
   struct swapdev_place place;
 
+  int ret;
+
   swapdev_place_init (&place, path);
-  return drum_set_maxio (live->service->drum, &place, maxio);
+  ret = drum_set_maxio (live->service->drum, &place, maxio);
+  return ret < 0 ? ret : service_save (live->service);
 }
 
 static int
@@ -399,6 +424,53 @@ live_rebalance (struct live *live, uint64_t rate, uint64_t *job)
     live->rebalancing = ret == 0;
   }
   mutex_unlock (&live->mutex);
+  return ret;
+}
+
+static int
+scrub_main (struct job *job, void *opaque)
+{
+  struct task *task = opaque;
+  struct evacuation all = everything (task->live);
+  struct scrub scrub = { .drum = all.drum,
+                         .exports = all.exports,
+                         .nexports = all.nexports,
+                         .name = task->path ? task->path : "the drum",
+                         .dev = task->dev };
+  int ret = scrub_run (job, &scrub);
+
+  task_free (task);
+  return ret;
+}
+
+/* => holds the devices. NULL, and said why. */
+static struct swapdev *
+find_device (struct drum *d, const char *path)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (d, dev, DRUM_MAX_DEVICES);
+  struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  for (unsigned i = 0; i < n; i++)
+    if (swapdev_is_at (dev[i].swapdev, &place))
+      return dev[i].swapdev;
+  log_error ("%s: is no device of this drum", path);
+  return NULL;
+}
+
+int
+live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
+{
+  struct drum *d = live->service->drum;
+  struct swapdev *dev = NULL;
+  int ret = -ENOENT;
+
+  drum_hold_devices (d);
+  if (!path || (dev = find_device (d, path)))
+    ret = complain (path ? path : "scrub",
+                    start_task (live, JOB_SCRUB, dev, rate, false, scrub_main, job));
+  drum_release_devices (d);
   return ret;
 }
 

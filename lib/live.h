@@ -42,6 +42,8 @@ int live_set_maxio (struct live *live, const char *path, unsigned maxio);
 /* See evacuate_upwards. -EBUSY if it is being done already. */
 int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);
 
+/* Read all pages that have a slot, or (path not NULL) those on one device: see scrub_run. -ENOENT. There may be several. */
+int live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job);
 /* Halt, when the requests under way have ended, and make all durable; once that job is done the process is to end, without a word to
  * its clients. If they take longer than timeout_ms it fails, and all goes on as before. Unless force: -EBUSY while there are pages, or
  * clients, that a restart would lose. Also -EBUSY if it is being done already. */

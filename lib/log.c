@@ -5,6 +5,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { CAPTURE_BYTES = 16 << 10 };
 
 static void
 to_stderr (enum log_level level, const char *fmt, va_list args)
@@ -50,13 +53,13 @@ log_capture_free (struct log_capture *capture)
   *capture = (struct log_capture){ .errors = NULL };
 }
 
-/* One more line for *lines, if there is memory for it. */
+/* One more line for *lines, if there is memory for it, and it is not long already. */
 static void
 append_line (char **lines, const char *fmt, va_list args)
 {
   char *line, *all;
 
-  if (vasprintf (&line, fmt, args) == -1)
+  if ((*lines && strlen (*lines) > CAPTURE_BYTES) || vasprintf (&line, fmt, args) == -1)
     return;
   if (*lines) {
     int ret = asprintf (&all, "%s\n%s", *lines, line);

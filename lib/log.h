@@ -23,7 +23,7 @@ void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 
 /* What this thread says, for whoever asked for its work, beside the sink. Lines, with a newline between two; NULL if there were
- * none. */
+ * none. Of very many the first ones, some 16 KiB. */
 struct log_capture {
   char *errors, *warnings;
   bool quiet;

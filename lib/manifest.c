@@ -145,6 +145,51 @@ manifest_free (struct manifest *m)
   *m = (struct manifest){ .ndevices = 0 };
 }
 
+/* of is a copy byte by byte: give it strings and arrays of its own, or none where there is no memory. */
+static int
+copy_fields (const struct field *f, void *of)
+{
+  int ret = 0;
+
+  for (; f->key; f++) {
+    char **at = (char **) ((char *) of + f->at);
+
+    if (f->kind == TEXT || f->kind == PATH) {
+      *at = strdup (*at);
+      ret = *at ? ret : -ENOMEM;
+    } else if (f->kind == LIST) {
+      unsigned n;
+      const char *from = list_items (f, of, &n);
+      char *items = calloc (n ? n : 1, f->item_bytes);
+
+      if (!items) {
+        ret = -ENOMEM;
+        n = 0;
+      } else if (n > 0)
+        memcpy (items, from, n * f->item_bytes);
+      *at = items;
+      memcpy ((char *) of + f->n_at, &n, sizeof n);
+      for (unsigned i = 0; i < n; i++)
+        if (copy_fields (f->item, items + i * f->item_bytes) < 0)
+          ret = -ENOMEM;
+    }
+  }
+  return ret;
+}
+
+int
+manifest_copy (const struct manifest *from, struct manifest *to)
+{
+  struct manifest m = *from;
+  int ret = copy_fields (manifest_fields, &m);
+
+  if (ret < 0)
+    manifest_free (&m);
+  else
+    *to = m;
+  return ret;
+}
+
 /* ---- to JSON ---- */
 
 static json *new_list (const struct field *f, const void *from);
@@ -298,21 +343,12 @@ is_number (json *value, int64_t min, uint64_t max)
   return json_object_get_int64 (value) < 0 || json_object_get_uint64 (value) <= max;
 }
 
-/* A text of so many bytes, none of them 0, for a field of this kind? */
+/* None that a 0 would cut. */
 static bool
-is_text (json *value, const struct field *f)
+is_text (json *value)
 {
-  const char *text = json_object_get_string (value);
-  size_t len;
-
-  if (!json_object_is_type (value, json_type_string))
-    return false;
-  len = strlen (text);
-  if (len != (size_t) json_object_get_string_len (value))
-    return false;
-  if (f->kind == PATH)
-    return text[0] == '/' && len < PATH_MAX;
-  return len >= (size_t) f->min && len <= f->max;
+  return json_object_is_type (value, json_type_string) &&
+         strlen (json_object_get_string (value)) == (size_t) json_object_get_string_len (value);
 }
 
 static bool
@@ -335,7 +371,7 @@ take_list (json *value, const struct field *f, void *to, struct fault *fault)
   if (!json_object_is_type (value, json_type_array))
     return false;
   length = json_object_array_length (value);
-  if (length > f->max)
+  if (length > UINT_MAX)
     return false;
   n = (unsigned) length;
   if (n == 0)
@@ -363,7 +399,7 @@ take_value (json *value, const struct field *f, void *to, struct fault *fault)
     return take_uuid (value, at);
   case TEXT:
   case PATH:
-    if (!is_text (value, f))
+    if (!is_text (value))
       return false;
     *(char **) at = strdup (json_object_get_string (value));
     if (!*(char **) at)
@@ -371,13 +407,13 @@ take_value (json *value, const struct field *f, void *to, struct fault *fault)
     return true;
   case U64:
     *(uint64_t *) at = json_object_get_uint64 (value);
-    return is_number (value, f->min, f->max);
+    return is_number (value, 0, UINT64_MAX);
   case U32:
     *(uint32_t *) at = (uint32_t) json_object_get_uint64 (value);
-    return is_number (value, f->min, f->max);
+    return is_number (value, 0, UINT32_MAX);
   case INT:
     *(int *) at = (int) json_object_get_int64 (value);
-    return is_number (value, f->min, f->max);
+    return is_number (value, INT_MIN, INT_MAX);
   case BOOL:
     *(bool *) at = json_object_get_boolean (value);
     return json_object_is_type (value, json_type_boolean);
@@ -398,11 +434,59 @@ take_fields (json *from, const struct field *f, void *to, struct fault *fault)
         !json_object_object_get_ex (from, f->key, &value))
       find (fault, -EBADMSG, "a \"%s\" is missing", f->key);
     else if (!take_value (value, f, to, fault))
-      find (fault, -EBADMSG, "a \"%s\" is not what it may be", f->key);
+      find (fault, -EBADMSG, "a \"%s\" is something else", f->key);
   }
 }
 
 /* ---- does it make sense? ---- */
+
+static bool check_list (const struct field *f, const void *of, struct fault *fault);
+
+static bool
+check_value (const struct field *f, const void *of, struct fault *fault)
+{
+  const void *at = (const char *) of + f->at;
+  size_t len;
+
+  switch (f->kind) {
+  case UUID:
+  case BOOL:
+    return true;
+  case TEXT:
+    len = strlen (*(char *const *) at);
+    return len >= (size_t) f->min && len <= f->max;
+  case PATH:
+    return **(char *const *) at == '/' && strlen (*(char *const *) at) < PATH_MAX;
+  case U64:
+    return *(const uint64_t *) at >= (uint64_t) f->min && *(const uint64_t *) at <= f->max;
+  case U32:
+    return *(const uint32_t *) at >= f->min && *(const uint32_t *) at <= f->max;
+  case INT:
+    return *(const int *) at >= f->min && *(const int *) at <= (int64_t) f->max;
+  case LIST:
+    return check_list (f, of, fault);
+  }
+  return false;
+}
+
+static void
+check_fields (const struct field *f, const void *of, struct fault *fault)
+{
+  for (; f->key; f++)
+    if (!check_value (f, of, fault))
+      find (fault, -EBADMSG, "a \"%s\" is not what it may be", f->key);
+}
+
+static bool
+check_list (const struct field *f, const void *of, struct fault *fault)
+{
+  unsigned n;
+  char *items = list_items (f, of, &n);
+
+  for (unsigned i = 0; i < n; i++)
+    check_fields (f->item, items + i * f->item_bytes, fault);
+  return n <= f->max;
+}
 
 static int
 compare_uuids (const void *a, const void *b)
@@ -470,6 +554,7 @@ check_distinct (const void *items, unsigned n, size_t size,
 static void
 check (const struct manifest *m, struct fault *fault)
 {
+  check_fields (manifest_fields, m, fault);
   for (unsigned i = 0; i < m->ndevices; i++)
     if (m->devices[i].nslots - 1 > SLOT_MAX - m->devices[i].first)
       find (fault, -EBADMSG, "a device ends behind the last slot");
@@ -540,7 +625,7 @@ static void
 decode (const char *text, size_t len, struct manifest *m, struct fault *fault)
 {
   size_t end = 0;
-  /* Twice, since json-c may leave out what it has no memory for, and then says nothing. */
+  /* Twice, since json-c 0.16 may leave out what it has no memory for, and then says nothing. */
   json *root = parse (text, len, &end, fault), *again = parse (text, len, &end, fault);
 
   if (!fault->ret)
@@ -683,23 +768,18 @@ store (int dirfd, const char *text, size_t len)
 int
 manifest_save (int dirfd, const char *dir, const struct manifest *m)
 {
-  struct manifest again = { .ndevices = 0 };
   struct fault fault = { .ret = 0 };
   size_t len;
-  char *text = encode (m, &len);
 
-  if (text)
-    decode (text, len, &again, &fault); /* what could not be loaded is not written */
-  else
-    find_no_memory (&fault);
-  manifest_free (&again);
+  check (m, &fault); /* what could not be loaded is not written */
   if (!fault.ret) {
-    int ret = store (dirfd, text, len);
+    char *text = encode (m, &len);
+    int ret = text ? store (dirfd, text, len) : -ENOMEM;
 
     if (ret < 0)
       find (&fault, ret, "%s", strerror (-ret));
+    free (text);
   }
-  free (text);
   if (fault.ret)
     log_error ("%s/" MANIFEST_NAME ": can't be replaced, and stays as it was: %s", dir, fault.why);
   return fault.ret == -EBADMSG ? -EINVAL : fault.ret;

@@ -75,6 +75,8 @@ int manifest_load (int dirfd, const char *dir, struct manifest *m);
  * and the fsync of the folder fails, the new one. -EINVAL: manifest_load would not take it. */
 int manifest_save (int dirfd, const char *dir, const struct manifest *m);
 
+/* -ENOMEM */
+int manifest_copy (const struct manifest *from, struct manifest *to);
 void manifest_free (struct manifest *m);
 
 #endif

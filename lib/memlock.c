@@ -55,6 +55,18 @@ void __attribute__ ((noinline)) memlock_touch_stack (void)
     stack[i] = 0;
 }
 
+void *
+memlock_pages (size_t bytes)
+{
+  void *mem = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (mem == MAP_FAILED)
+    return NULL;
+  madvise (mem, bytes, MADV_DONTDUMP);
+  memlock_touch (mem, bytes); /* if that fails, it comes page by page */
+  return mem;
+}
+
 static int
 lock_all (void)
 {

@@ -8,7 +8,8 @@
  * PR_SET_IO_FLUSHER keeps the kernel from waiting for I/O when it finds memory for us; it is the thread's and of those that it
  * starts. The OOM score keeps us from being the one to be killed. Core dumps would have pages of clients in them, in nbdkit's
  * buffers and on stacks, too: so there are none.
- * Locking: none; one thread, before others are started; but for memlock_touch, memlock_touch_stack.
+ * Locking: none; one thread, before others are started; but for memlock_touch, memlock_pages,
+ *          memlock_touch_stack.
  * Errors:  0 or -errno.
  */
 #ifndef DRUM_MEMLOCK_H
@@ -33,5 +34,9 @@ int memlock_touch (void *mem, size_t bytes);
 
 /* The same for as much of this thread's stack as a request takes. */
 void memlock_touch_stack (void);
+
+/* Memory for pages of clients, to be given back by munmap: there from now on if that can be had, and in no core dump. NULL and
+ * errno. */
+void *memlock_pages (size_t bytes);
 
 #endif

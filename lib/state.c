@@ -22,7 +22,7 @@
 #include "mapfile.h"
 #include "mutex.h"
 
-static const char lock_name[] = "lock", manifest_name[] = "drum", map_prefix[] = "map-";
+static const char lock_name[] = "lock", map_prefix[] = "map-";
 
 enum { MAP_NAME_BYTES = 32 };
 
@@ -31,9 +31,10 @@ struct state {
   int dirfd, lockfd;
   bool made_dir, made_lock; /* by us, at this start */
   bool durable, sync_writes;
-  bool found;                       /* manifest says something */
+  bool found;                       /* there was a manifest when it was opened */
+  struct mutex updating;            /* all four of these */
   struct manifest manifest, before; /* as it is; as it was when it was opened */
-  bool found_before, saved;
+  bool updated;
   struct drum *drum;
   struct mutex mutex; /* all below */
   pthread_cond_t synced;
@@ -87,21 +88,27 @@ lock_dir (struct state *s)
   return -EBUSY;
 }
 
+static DIR *
+list (const struct state *s)
+{
+  int fd = openat (s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = fd < 0 ? NULL : fdopendir (fd);
+
+  if (!dir && fd >= 0)
+    close (fd);
+  return dir;
+}
+
 /* Without a manifest there must be no maps, either. */
 static int
 check_empty (struct state *s)
 {
-  int fd = openat (s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR *dir = fd < 0 ? NULL : fdopendir (fd);
   const struct dirent *entry;
+  DIR *dir = list (s);
   int ret = 0;
 
-  if (!dir) {
-    ret = complain (s->dir, "can't be listed");
-    if (fd >= 0)
-      close (fd);
-    return ret;
-  }
+  if (!dir)
+    return complain (s->dir, "can't be listed");
   while ((entry = readdir (dir)))
     if (strncmp (entry->d_name, map_prefix, strlen (map_prefix)) == 0)
       ret = -EBADMSG;
@@ -109,7 +116,7 @@ check_empty (struct state *s)
   if (ret < 0)
     log_error ("state=: %s: has page maps, and its file %s is missing: put that back, or empty the "
                "folder to start without pages",
-               s->dir, manifest_name);
+               s->dir, MANIFEST_NAME);
   return ret;
 }
 
@@ -120,7 +127,7 @@ read_manifest (struct state *s)
 
   if (ret == -ENOENT)
     return check_empty (s);
-  s->found = s->found_before = ret == 0;
+  s->found = ret == 0;
   return ret;
 }
 
@@ -137,6 +144,7 @@ state_open (const char *dir, bool sync, struct state **sp)
   s->dirfd = s->lockfd = -1;
   s->sync_writes = sync;
   mutex_init (&s->mutex);
+  mutex_init (&s->updating);
   pthread_cond_init (&s->synced, NULL);
   if ((ret = open_dir (s)) < 0 || (ret = lock_dir (s)) < 0 || (ret = read_manifest (s)) < 0) {
     state_undo (s);
@@ -154,6 +162,7 @@ state_close (struct state *s)
   if (s->dirfd >= 0)
     close (s->dirfd);
   pthread_cond_destroy (&s->synced);
+  mutex_destroy (&s->updating);
   mutex_destroy (&s->mutex);
   manifest_free (&s->manifest);
   manifest_free (&s->before);
@@ -168,37 +177,45 @@ map_name (uint64_t number, char name[MAP_NAME_BYTES])
   snprintf (name, MAP_NAME_BYTES, "%s%" PRIu64, map_prefix, number);
 }
 
+/* Is this the name of a map file that was not there before? */
 static bool
-has_map (const struct manifest *m, uint64_t number)
+is_new_map (const struct state *s, const char *name)
 {
-  for (unsigned i = 0; i < m->nexports; i++)
-    if (m->exports[i].number == number)
-      return true;
-  return false;
+  char known[MAP_NAME_BYTES];
+
+  if (strncmp (name, map_prefix, strlen (map_prefix)) != 0)
+    return false;
+  for (unsigned i = 0; i < s->before.nexports; i++) {
+    map_name (s->before.exports[i].number, known);
+    if (strcmp (name, known) == 0)
+      return false;
+  }
+  return true;
 }
 
 /* Put the manifest back, and remove the maps that only the new one knows. */
 static void
-undo_saved (struct state *s)
+undo_updates (struct state *s)
 {
-  char name[MAP_NAME_BYTES];
+  const struct dirent *entry;
+  DIR *dir = list (s);
 
-  if (s->found_before)
+  if (s->found)
     manifest_save (s->dirfd, s->dir, &s->before);
   else
-    unlinkat (s->dirfd, manifest_name, 0);
-  for (unsigned i = 0; i < s->manifest.nexports; i++)
-    if (!has_map (&s->before, s->manifest.exports[i].number)) {
-      map_name (s->manifest.exports[i].number, name);
-      unlinkat (s->dirfd, name, 0);
-    }
+    unlinkat (s->dirfd, MANIFEST_NAME, 0);
+  while (dir && (entry = readdir (dir)))
+    if (is_new_map (s, entry->d_name))
+      unlinkat (s->dirfd, entry->d_name, 0);
+  if (dir)
+    closedir (dir);
 }
 
 void
 state_undo (struct state *s)
 {
-  if (s->saved)
-    undo_saved (s);
+  if (s->updated)
+    undo_updates (s);
   if (s->made_lock)
     unlinkat (s->dirfd, lock_name, 0);
   if (s->made_dir)
@@ -231,20 +248,29 @@ state_manifest (const struct state *s)
 }
 
 int
-state_save (struct state *s, struct manifest *m)
+state_update (struct state *s,
+              int (*compose) (void *opaque, const struct manifest *before, struct manifest *m),
+              void *opaque)
 {
-  int ret = manifest_save (s->dirfd, s->dir, m);
+  struct manifest m = { .ndevices = 0 };
+  int ret;
 
+  mutex_lock (&s->updating);
+  ret = compose (opaque, &s->manifest, &m);
+  if (ret == 0)
+    ret = manifest_save (s->dirfd, s->dir, &m);
   if (ret < 0)
-    return ret;
-  if (s->saved)
-    manifest_free (&s->manifest);
-  else
-    s->before = s->manifest;
-  s->manifest = *m;
-  s->found = s->saved = true;
-  memset (m, 0, sizeof *m);
-  return 0;
+    manifest_free (&m);
+  else {
+    if (s->updated)
+      manifest_free (&s->manifest);
+    else
+      s->before = s->manifest;
+    s->manifest = m;
+    s->updated = true;
+  }
+  mutex_unlock (&s->updating);
+  return ret;
 }
 
 int

@@ -2,7 +2,7 @@
  *
  * state.h - the folder that keeps what survives a restart, and what it takes to make that durable.
  *
- * Contents: lock (who has it locked is the server), drum (manifest.h), map-N (mapfile.h).
+ * Contents: lock (who has it locked is the server), manifest (manifest.h), map-N (mapfile.h).
  * Order:    a change of a page is written to its map file before it is acknowledged, and before the old slot is freed: a SIGKILL at any
  *           moment loses nothing. After state_sync it outlives the power, too: first the devices, then the maps. A folder
  *           in memory (tmpfs) outlives no power failure, and nothing is synced for it.
@@ -35,12 +35,14 @@ const char *state_dir (const struct state *s);
 bool state_is_durable (const struct state *s);   /* not in memory */
 bool state_syncs_writes (const struct state *s); /* sync=yes */
 
-/* What it said when it was opened, or was last saved; NULL if there was nothing in it. One thread, or with state_save's caller's
- * lock held. */
+/* What it said when it was opened; NULL if there was nothing in it. Before the first state_update. */
 const struct manifest *state_manifest (const struct state *s);
 
-/* Replace it, and own it: *m is empty then. On failure the old one is there, and *m the caller's. One at a time. */
-int state_save (struct state *s, struct manifest *m);
+/* Replace the manifest: compose fills in a zeroed one, from the one before (zeroed, if there was none); what it returns, unless 0,
+ * this returns. On failure the old one is there. One at a time; others wait. */
+int state_update (struct state *s,
+                  int (*compose) (void *opaque, const struct manifest *before, struct manifest *m),
+                  void *opaque);
 
 /* The map file of an export, a new one (npages, all holes) or one that is there. -EINVAL if it is of another size. */
 int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struct mapfile **mf);

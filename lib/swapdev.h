@@ -107,7 +107,8 @@ void swapdev_place_init (struct swapdev_place *place, const char *path);
 /* Is that its own path, or another name of the same file or block device? */
 bool swapdev_is_at (const struct swapdev *dev, const struct swapdev_place *place);
 
-int swapdev_prio (const struct swapdev *dev);
+int swapdev_prio (const struct swapdev *dev);             /* as it was asked for */
+unsigned swapdev_asked_maxio (const struct swapdev *dev); /* the same */
 
 /* How many requests may be under way at once (turnstile.h); any time, any thread. Label and bad slots need no turn. */
 unsigned swapdev_maxio (const struct swapdev *dev);

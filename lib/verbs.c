@@ -249,6 +249,25 @@ verb_rebalance (const struct call *call)
   return ret;
 }
 
+/* Without a device: all of them. */
+static int
+verb_scrub (const struct call *call)
+{
+  const char *path = NULL;
+  int64_t rate = 0;
+  uint64_t job;
+  int ret;
+
+  if ((json_object_object_get_ex (call->args, "device", NULL) &&
+       (ret = get_device (call, &path)) < 0) ||
+      (ret = get_int (call, "rate", 1, INT64_MAX, &rate)) < 0)
+    return ret;
+  ret = live_scrub (call->live, path, (uint64_t) rate, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
 static int
 verb_cancel (const struct call *call)
 {
@@ -324,6 +343,7 @@ static const struct verb {
   { "priority", verb_priority, { "device", "prio" } },
   { "maxio", verb_maxio, { "device", "maxio" } },
   { "rebalance", verb_rebalance, { "rate" } },
+  { "scrub", verb_scrub, { "device", "rate" } },
   { "cancel", verb_cancel, { "job" } },
   { "wait", verb_wait, { "job", "seconds" } },
   { "shutdown", verb_shutdown, { "seconds", "force" } },

@@ -262,20 +262,27 @@ drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t f
   return e ? end (handle, export_read (e, buf, count, offset)) : -1;
 }
 
-/* NBDKIT_FLAG_FUA, here and below: without state= the contents live as long as the server, and a write that is done is
- * as durable as it can be. */
+/* A change is done; with NBDKIT_FLAG_FUA it is to be durable, too. */
+static int
+changed (struct export *e, int ret, uint32_t flags)
+{
+  return ret == 0 && (flags & NBDKIT_FLAG_FUA) ? export_flush (e) : ret;
+}
+
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
   struct export *e = begin (handle);
 
-  return e ? end (handle, export_write (e, buf, count, offset)) : -1;
+  return e ? end (handle, changed (e, export_write (e, buf, count, offset), flags)) : -1;
 }
 
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  return begin (handle) ? end (handle, 0) : -1;
+  struct export *e = begin (handle);
+
+  return e ? end (handle, export_flush (e)) : -1;
 }
 
 static int
@@ -283,7 +290,7 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   struct export *e = begin (handle);
 
-  return e ? end (handle, export_trim (e, count, offset)) : -1;
+  return e ? end (handle, changed (e, export_trim (e, count, offset), flags)) : -1;
 }
 
 /* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
@@ -293,7 +300,9 @@ drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   struct export *e = begin (handle);
 
-  return e ? end (handle, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO)) : -1;
+  return e ? end (handle,
+                  changed (e, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO), flags))
+           : -1;
 }
 
 static int
@@ -355,7 +364,7 @@ static struct nbdkit_plugin plugin = {
   .can_extents        = yes,
   .can_fua            = fua_native,
   .can_cache          = cache_native,
-  .can_multi_conn     = yes, /* a flush covers all connections: it has nothing to do on any */
+  .can_multi_conn     = yes, /* a flush covers all connections */
   .pread              = drum_pread,
   .pwrite             = drum_pwrite,
   .flush              = drum_flush,

@@ -209,6 +209,18 @@ Test (job, keeps_what_was_logged)
   cr_assert_eq (logged_count ("warning"), 2);
 }
 
+/* One that did what it was to do has no error, whatever it met. */
+Test (job, done_has_no_error)
+{
+  int ok = 0;
+  struct job_info info = wait_and_get (start (0, complain, &ok));
+
+  cr_assert (info.state == JOB_DONE);
+  cr_assert_null (info.error);
+  cr_assert_str_eq (info.warnings, "first warning\nsecond warning");
+  cr_assert_eq (logged_count ("broken"), 1);
+}
+
 /* Cancelled is who says so and was: not who ends well all the same, or fails with that errno by itself. */
 Test (job, cancelled_only_if_it_stopped)
 {

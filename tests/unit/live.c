@@ -524,6 +524,53 @@ Test (live, one_rebalance_at_a_time)
   assert_ends (job, JOB_DONE, NULL);
 }
 
+/* ---- scrub ---- */
+
+static uint64_t
+start_scrub (const char *path, uint64_t rate)
+{
+  uint64_t job = 0;
+
+  cr_assert_eq (live_scrub (live, path, rate, &job), 0, "%s", logged_last ());
+  return job;
+}
+
+/* Everything, or one device, by any of its names; there may be several, also while something moves. */
+Test (live, scrubs)
+{
+  uint64_t all, one, rising;
+
+  cr_assert_eq (stamped_write (&pages, 0, 90), 0);
+  cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
+  cr_assert_eq (stamped_write (&pages, 90, 10), 0);
+  all = start_scrub (NULL, SLOW);
+  cr_assert (look (all).kind == JOB_SCRUB);
+  cr_assert_null (look (all).device);
+  cr_assert_eq (live_rebalance (live, SLOW, &rising), 0);
+  one = start_scrub (scratch_path ("./b"), 0);
+  cr_assert (look (one).kind == JOB_SCRUB);
+  cr_assert_str_eq (look (one).device, scratch_path ("b"));
+  assert_ends (one, JOB_DONE, NULL);
+  cr_assert_geq (look (one).done_bytes, 10 * PAGE_BYTES);
+  jobs_cancel (live_jobs (live), rising);
+  assert_ends (rising, JOB_CANCELLED, NULL);
+  jobs_cancel (live_jobs (live), all);
+  assert_ends (all, JOB_CANCELLED, NULL);
+  logged_start ();
+  assert_ends (start_scrub (NULL, 0), JOB_DONE, NULL);
+  cr_assert_eq (logged_count ("the drum: has been scrubbed: all of its 100 pages can be read"), 1);
+}
+
+/* Only what is a device of the drum. */
+Test (live, scrubs_no_other_device)
+{
+  uint64_t job = 77;
+
+  cr_assert_eq (live_scrub (live, scratch_path ("c"), 0, &job), -ENOENT);
+  assert_logged_error ("/c: is no device of this drum");
+  cr_assert_eq (job, 77, "output changed on failure");
+}
+
 /* ---- too many, and the end ---- */
 
 /* No more than JOBS_MAX at once; who is refused has changed nothing. */
@@ -542,6 +589,8 @@ Test (live, too_many_jobs)
   assert_device ("a", 5, DEVICE_OPEN);
   cr_assert_eq (live_rebalance (live, 0, &more), -EBUSY);
   assert_logged_error ("64 jobs are under way already");
+  cr_assert_eq (live_scrub (live, scratch_path ("a"), 0, &more), -EBUSY);
+  assert_logged_error ("/a: 64 jobs are under way already");
   cr_assert_eq (more, 77, "output changed on failure");
   longadd_end (JOBS_MAX);
   for (unsigned i = 0; i < JOBS_MAX; i++)
@@ -681,9 +730,10 @@ Test (live, ends_while_jobs_run)
   cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
   cr_assert_eq (live_rebalance (live, SLOW, &job), 0);
   start_removing ("a", SLOW, false);
+  start_scrub (NULL, SLOW);
   longadd_end (1);
   stop_live ();
-  cr_assert_eq (atomic_load (&nended), 3);
+  cr_assert_eq (atomic_load (&nended), 4);
   assert_device ("a", 5, DEVICE_OPEN);
   assert_device ("b", 9, DEVICE_OPEN);
   if (access (scratch_path ("c"), F_OK) == 0)

@@ -41,8 +41,9 @@ assert_refused (const char *text, int error, const char *says)
 /* No verb, no such verb, and arguments that it does not have. */
 Test (verbs, verbs_and_arguments_are_checked)
 {
-  static const char *const verbs[] = { "status", "map",       "add",    "remove", "priority",
-                                       "maxio",  "rebalance", "cancel", "wait",   "shutdown" };
+  static const char *const verbs[] = { "status",   "map",   "add",       "remove",
+                                       "priority", "maxio", "rebalance", "scrub",
+                                       "cancel",   "wait",  "shutdown" };
 
   assert_refused ("{}", -EINVAL, "verb: is not given");
   assert_refused ("{'verb': 7}", -EINVAL, "verb: is not given");
@@ -65,10 +66,11 @@ Test (verbs, verbs_and_arguments_are_checked)
 Test (verbs, devices_are_checked)
 {
   static const char *const verbs[] = { "'add'", "'remove'", "'priority', 'prio': 1",
-                                       "'maxio', 'maxio': 1" };
+                                       "'maxio', 'maxio': 1", "'scrub'" };
 
   for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-    assert_refused (str ("{'verb': %s}", verbs[i]), -EINVAL, "device: name one");
+    if (strcmp (verbs[i], "'scrub'") != 0) /* which is of all, then */
+      assert_refused (str ("{'verb': %s}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': 5}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': null}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': ['/a']}", verbs[i]), -EINVAL, "device: name one");
@@ -83,6 +85,7 @@ Test (verbs, devices_are_checked)
   assert_refused ("{'verb': 'remove', 'device': '/nowhere'}", -ENOENT, "/nowhere: is no device");
   assert_refused ("{'verb': 'priority', 'device': '/nowhere', 'prio': 1}", -ENOENT, "/nowhere");
   assert_refused ("{'verb': 'maxio', 'device': '/nowhere', 'maxio': 1}", -ENOENT, "/nowhere");
+  assert_refused ("{'verb': 'scrub', 'device': '/nowhere'}", -ENOENT, "/nowhere: is no device");
 }
 
 /* Numbers and switches have types and ranges; null is neither. */
@@ -103,6 +106,7 @@ Test (verbs, values_are_checked)
     { "priority", "prio", { "-2", "32768", "null", "'high'" } },
     { "maxio", "maxio", { "-1", "65536", "null", "'4'" } },
     { "rebalance", "rate", { "0", "-5", "null", "false" } },
+    { "scrub", "rate", { "0", "-5", "null", "1.5" } },
     { "cancel", "job", { "0", "-1", "'1'", "null", "1.0" } },
     { "wait", "job", { "0", "-1", "'1'", "null" } },
     { "wait", "seconds", { "-1", "-0.001", "3600.001", "3601", "'5'", "null", "true" } },
@@ -179,9 +183,23 @@ Test (verbs, jobs)
               "id kind device state done total seconds unreadable unreadable_pages lost");
   cr_assert_eq (get_uint (job, "done"), 40 * PAGE_BYTES);
 
+  cr_assert_eq (ask_for_job ("{'verb': 'scrub'}"), 4);
+  job = end_of (4);
+  assert_job (job, 4, "scrub", NULL,
+              "id kind state done total seconds unreadable unreadable_pages lost");
+  cr_assert_eq (get_uint (job, "done"), 90 * PAGE_BYTES);
+  cr_assert_eq (
+    ask_for_job (str ("{'verb': 'scrub', 'device': '%s', 'rate': 1000000000}", scratch_path ("c"))),
+    5);
+  job = end_of (5);
+  assert_job (job, 5, "scrub", "c",
+              "id kind device state done total rate seconds unreadable unreadable_pages lost");
+  cr_assert_eq (get_uint (job, "done"), 50 * PAGE_BYTES);
+  cr_assert_eq (get_uint (job, "total"), 50 * PAGE_BYTES);
+
   cr_assert_eq (ask ("{'verb': 'status'}"), 0);
-  get_array (reply, "jobs", 3);
-  for (unsigned i = 0; i < 3; i++)
+  get_array (reply, "jobs", 5);
+  for (unsigned i = 0; i < 5; i++)
     cr_assert_eq (get_uint (at (get (reply, "jobs"), i), "id"), i + 1);
   get_array (reply, "devices", 2);
   assert_device ("c", 32767, "open", 50, 50, 0);
