@@ -33,7 +33,7 @@ _drumctl_columns() {
 
 _drumctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-  local verbs="list status watch map metrics add remove cancel rebalance scrub priority maxio jobs wait"
+  local verbs="list status watch map metrics add remove cancel rebalance scrub priority maxio jobs wait shutdown"
   local table="--bytes --json --noheadings --output --raw" common="--socket --timeout --help"
   local verb= socket= options i
 
@@ -72,6 +72,7 @@ _drumctl() {
     add) options="--prio --size --force --no-wait" ;;
     remove) options="--rate --force --no-wait" ;;
     rebalance | scrub) options="--rate --no-wait" ;;
+    shutdown) options="--force" ;;
     *) options= ;;
   esac
   if [[ $cur == -* ]]; then

@@ -28,6 +28,7 @@ job_words (const struct job *job)
     { "rebalance", "rebalancing", "rebalanced", "move", "moved" },
     { "evacuate", "evacuating", "evacuated", "move", "moved" },
     { "scrub", "scrubbing", "scrubbed", "read", "read" },
+    { "shutdown", "shutting down", "shut down", "do", "done" },
   };
   static const struct job_words other = { "job", "at work", "done", "do", "done" };
 

@@ -4,12 +4,14 @@
 #include "live.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "drum-devices.h"
 #include "drum-health.h"
 #include "evacuate.h"
+#include "export.h"
 #include "job.h"
 #include "log.h"
 #include "medic.h"
@@ -17,6 +19,7 @@
 #include "prealloc.h"
 #include "scrub.h"
 #include "service.h"
+#include "session.h"
 #include "stats.h"
 #include "swapdev.h"
 
@@ -34,6 +37,9 @@ struct live {
   struct medic *medic;
   struct adding *adding;
   bool rebalancing;
+  bool halting; /* or halted, for good */
+  unsigned halt_timeout_ms;
+  uint64_t last_shutdown;
   uint64_t started_ns;
 };
 
@@ -50,8 +56,7 @@ static struct evacuation everything (struct live *live);
 static void failing (void *opaque, struct swapdev *dev);
 
 int
-live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
-             struct live **livep)
+live_create (struct service *service, job_end *ended, void *opaque, struct live **livep)
 {
   struct live *live = calloc (1, sizeof *live);
   int ret = live ? jobs_create (ended, opaque, &live->jobs) : -ENOMEM;
@@ -467,6 +472,93 @@ live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
                     start_task (live, JOB_SCRUB, dev, rate, false, scrub_main, job));
   drum_release_devices (d);
   return ret;
+}
+
+static int
+halt (struct live *live, struct job *job)
+{
+  struct service *service = live->service;
+  int ret = sessions_halt (service->sessions, live->halt_timeout_ms);
+
+  if (ret == -ETIMEDOUT)
+    log_error ("requests are still under way after %g s (\"drumctl list -o +INFLIGHT\" shows which "
+               "device hangs): the server goes on as before",
+               live->halt_timeout_ms / 1000.0);
+  if (ret < 0)
+    return ret;
+  ret = job_is_cancelled (job) ? -ECANCELED : service_sync (service);
+  if (ret < 0 && ret != -ECANCELED)
+    log_error ("what was written can't be made durable (%s): the server goes on as before",
+               strerror (-ret));
+  if (ret < 0)
+    sessions_resume (service->sessions);
+  return ret;
+}
+
+static int
+shutdown_main (struct job *job, void *opaque)
+{
+  struct live *live = opaque;
+  int ret = halt (live, job);
+
+  if (ret == 0) {
+    log_notice ("shuts down, as it was asked to");
+    return 0;
+  }
+  mutex_lock (&live->mutex);
+  live->halting = false;
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+/* What would a restart lose? */
+static int
+check_losses (struct live *live)
+{
+  const struct export *e = live->service->export;
+  uint64_t npages = export_npages_used (e);
+  unsigned nclients = export_nclients (e);
+
+  if (service_keeps_pages (live->service) || (npages == 0 && nclients == 0))
+    return 0;
+  log_error ("the drum has %u connections and holds %" PRIu64 " pages, which a restart without "
+             "state= loses: run swapoff on the clients first, or give force (drumctl: --force)",
+             nclients, npages);
+  return -EBUSY;
+}
+
+int
+live_shutdown (struct live *live, unsigned timeout_ms, bool force, uint64_t *job)
+{
+  int ret = force ? 0 : check_losses (live);
+
+  if (ret < 0)
+    return ret;
+  ret = -EBUSY;
+  mutex_lock (&live->mutex);
+  if (live->halting)
+    log_error ("the server is being shut down already");
+  else {
+    live->halt_timeout_ms = timeout_ms;
+    ret = complain ("shutdown",
+                    jobs_start (live->jobs, JOB_SHUTDOWN, NULL, 0, shutdown_main, live, job));
+    live->halting = ret == 0;
+    if (ret == 0)
+      live->last_shutdown = *job;
+  }
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+uint64_t
+live_last_shutdown (struct live *live)
+{
+  uint64_t job;
+
+  mutex_lock (&live->mutex);
+  job = live->last_shutdown;
+  mutex_unlock (&live->mutex);
+  return job;
 }
 
 void

@@ -52,9 +52,10 @@ Test (completion, verbs)
 
 Test (completion, options)
 {
-  static const char *const verbs[] = { "",         "list",  "status", "watch",     "map",
-                                       "metrics",  "add",   "remove", "rebalance", "scrub",
-                                       "priority", "maxio", "jobs",   "wait",      "cancel" };
+  static const char *const verbs[] = { "",          "list",    "status",   "watch",
+                                       "map",       "metrics", "add",      "remove",
+                                       "rebalance", "scrub",   "priority", "maxio",
+                                       "jobs",      "wait",    "cancel",   "shutdown" };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s --", verbs[i])),

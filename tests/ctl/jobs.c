@@ -487,3 +487,65 @@ Test (jobs, short_timeout)
   expect (ARGS ("--timeout", "0.1", "add", "/srv/b"), 0, "/srv/b: added\n", "");
   cr_assert_not_null (strstr (fake_requests (), "\"seconds\":0.05"), "%s", fake_requests ());
 }
+
+/* ---- shutdown ---- */
+
+#define GONE OK (",\"pid\":2000000000") "\n" /* no pid is as high */
+
+/* It is done when the server is gone. */
+Test (jobs, shutdown)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = GONE, .hangs_up = true },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown"), 0, "the drum: shut down\n", "");
+  expect_request (ARGS ("shutdown"), "\"verb\":\"shutdown\",\"seconds\":60.0");
+  expect_request (ARGS ("shutdown", "--force", "--timeout", "0.5"),
+                  "\"verb\":\"shutdown\",\"seconds\":0.5,\"force\":true");
+  expect_request (ARGS ("-t", "1000000", "shutdown", "-f"),
+                  "\"verb\":\"shutdown\",\"seconds\":3.6e+03,\"force\":true");
+  expect (ARGS ("shutdown", "now"), 2, "", "drumctl: shutdown takes no operands");
+}
+
+/* The server gives up before we do, and its words are passed on. */
+Test (jobs, shutdown_refused)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = "{\"version\":1,\"ok\":false,\"error\":\"requests are still under way\"}",
+      .delay_ms = 300 },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown", "--timeout", "0.01"), 1, "", "drumctl: requests are still under way\n");
+}
+
+/* One that goes without an answer has crashed. */
+Test (jobs, shutdown_without_an_answer)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = "", .hangs_up = true },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown"), 1, "", "the server has hung up\n");
+}
+
+/* One that somebody else asked for. */
+Test (jobs, shutdown_elsewhere)
+{
+  static const struct fake_reply replies[] = {
+    { "wait",
+      .text = OK (",\"job\":{\"id\":3,\"kind\":\"shutdown\",\"state\":\"failed\",\"done\":0,"
+                  "\"total\":0,\"seconds\":1,\"unreadable\":0,\"unreadable_pages\":[],\"lost\":0,"
+                  "\"error\":\"no\"}") },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("wait", "3"), 1, "", "drumctl: no\n");
+}

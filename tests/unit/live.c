@@ -20,6 +20,7 @@
 #include "lib/job.h"
 #include "lib/live.h"
 #include "lib/service.h"
+#include "lib/session.h"
 #include "lib/stats.h"
 #include "tests/scratch.h"
 
@@ -38,8 +39,9 @@ static atomic_uint nended;
 static uint64_t before_ns;
 
 static void
-count_ended (void *opaque)
+count_ended (void *opaque, enum job_kind kind, enum job_state state)
 {
+  (void) kind, (void) state;
   atomic_fetch_add ((atomic_uint *) opaque, 1);
 }
 
@@ -598,6 +600,124 @@ Test (live, too_many_jobs)
   assert_ends (more, JOB_DONE, NULL);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
   assert_ends (start_removing ("a", 0, false), JOB_DONE, NULL);
+}
+
+/* ---- shutdown ---- */
+
+static atomic_int sync_result;
+
+int __real_service_sync (struct service *s);
+int __wrap_service_sync (struct service *s);
+
+int
+__wrap_service_sync (struct service *s)
+{
+  int ret = atomic_load (&sync_result);
+
+  return ret < 0 ? ret : __real_service_sync (s);
+}
+
+static struct session *
+open_session (void)
+{
+  struct session *session;
+
+  cr_assert_eq (
+    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
+    0);
+  return session;
+}
+
+static void
+expect_runs (struct session *session)
+{
+  cr_assert_eq (session_begin (session), 0);
+  session_end (session);
+}
+
+static uint64_t
+start_shutdown (unsigned timeout_ms)
+{
+  uint64_t job = 0;
+
+  cr_assert_eq (live_shutdown (live, timeout_ms, true, &job), 0, "%s", logged_last ());
+  cr_assert_eq (live_last_shutdown (live), job);
+  return job;
+}
+
+/* With nobody there and nothing in it, it may; and then it is for good. */
+Test (live, shuts_down)
+{
+  uint64_t job, again = 77;
+
+  cr_assert_eq (live_last_shutdown (live), 0);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), 0);
+  assert_ends (job, JOB_DONE, NULL);
+  cr_assert (look (job).kind == JOB_SHUTDOWN);
+  cr_assert_eq (sessions_halt (service.sessions, 0), -EALREADY);
+  logged_start ();
+  cr_assert_eq (live_shutdown (live, 1000, true, &again), -EBUSY);
+  assert_logged_error ("the server is being shut down already");
+  cr_assert_eq (again, 77, "output changed on failure");
+}
+
+/* Clients, or pages, are not lost without force. */
+Test (live, does_not_lose_pages)
+{
+  uint64_t job = 77;
+
+  export_count_client (service.export, 1);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
+  assert_logged_error ("has 1 connections and holds 0 pages, which a restart without state= loses");
+  export_count_client (service.export, -1);
+  cr_assert_eq (stamped_write (&pages, 0, 9), 0);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
+  assert_logged_error ("has 0 connections and holds 9 pages, which a restart without state= loses");
+  cr_assert_eq (job, 77, "output changed on failure");
+  assert_ends (start_shutdown (1000), JOB_DONE, NULL);
+}
+
+/* A request that does not end: it gives up, all goes on, and it can be tried again. */
+Test (live, shutdown_gives_up)
+{
+  struct session *session = open_session ();
+
+  cr_assert_eq (session_begin (session), 0);
+  assert_ends (start_shutdown (10), JOB_FAILED, "requests are still under way after 0.01 s");
+  cr_assert_eq (look (live_last_shutdown (live)).result, -ETIMEDOUT);
+  expect_runs (session);
+  session_end (session);
+  assert_ends (start_shutdown (10), JOB_DONE, NULL);
+  session_close (session);
+}
+
+/* What can't be made durable is no reason to leave. */
+Test (live, shutdown_needs_a_sync)
+{
+  struct session *session = open_session ();
+
+  atomic_store (&sync_result, -EIO);
+  assert_ends (start_shutdown (1000), JOB_FAILED, "can't be made durable");
+  cr_assert_eq (look (live_last_shutdown (live)).result, -EIO);
+  expect_runs (session);
+  atomic_store (&sync_result, 0);
+  assert_ends (start_shutdown (1000), JOB_DONE, NULL);
+  session_close (session);
+}
+
+/* Cancelled before the last request has ended: it stays. */
+Test (live, shutdown_cancelled)
+{
+  struct session *session = open_session ();
+  uint64_t job;
+
+  cr_assert_eq (session_begin (session), 0);
+  job = start_shutdown (3600 * 1000);
+  cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
+  session_end (session);
+  assert_ends (job, JOB_CANCELLED, NULL);
+  expect_runs (session);
+  session_close (session);
 }
 
 /* The end of it all: jobs that move pages stop, and their devices are open; what is being added is there, or leaves nothing. */
