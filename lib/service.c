@@ -338,8 +338,11 @@ service_lock (struct service *service)
 void
 service_enter_thread (const struct service *service)
 {
-  if (service->locked)
-    memlock_touch_stack ();
+  if (!service->locked)
+    return;
+  memlock_touch_stack ();
+  if (memlock_touch_heap () < 0)
+    log_warning ("lock=: no memory for a connection's largest requests: they may wait for it");
 }
 
 /* Hand a device that is prepared over to the drum: once it is in the state, it has its turn. */
