@@ -16,6 +16,7 @@
 #include "lib/drum-devices.h"
 #include "lib/live.h"
 #include "lib/log.h"
+#include "lib/logqueue.h"
 #include "lib/service.h"
 #include "lib/verbs.h"
 #include "lib/watchdog.h"
@@ -67,8 +68,10 @@ int
 remote_start (struct service *service)
 {
   unsigned interval_ms = drum_debug_waitms < WATCHDOG_INTERVAL_MS ? 10 : WATCHDOG_INTERVAL_MS;
-  int ret = watchdog_start (interval_ms, scan, service, &watchdog);
+  int ret = logqueue_start ();
 
+  if (ret == 0)
+    ret = watchdog_start (interval_ms, scan, service, &watchdog);
   if (ret == 0)
     ret = live_create (service, job_ended, NULL, &live);
   if (ret == 0 && control)
@@ -94,4 +97,5 @@ remote_stop (void)
     watchdog_stop (watchdog);
   live = NULL;
   watchdog = NULL;
+  logqueue_stop ();
 }

@@ -98,6 +98,8 @@ exec_nbdkit (const char **argv, const struct server *srv, const struct server_op
   int fd = open (srv->stderr_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   int null = open ("/dev/null", O_RDWR);
 
+  if (options->stderr_fd)
+    fd = options->stderr_fd;
   if (fd == -1 || null == -1 || dup2 (null, 0) == -1 || dup2 (fd, 1) == -1 || dup2 (fd, 2) == -1)
     _exit (126);
   for (int i = 3; i < 1024; i++)

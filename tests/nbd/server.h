@@ -19,6 +19,7 @@ struct server_options {
   uint64_t memory_bytes;      /* size= when the plugin is one of nbdkit's own */
   const char *socket;         /* a socket of its own, for a second server */
   uid_t uid;                  /* run as this user, not as root */
+  int stderr_fd;              /* its stderr, instead of a file */
   const char *faults;         /* its disks fail or are slow as this file says (faults.h) */
   const char *const
     *wrapper; /* what nbdkit is started by, NULL at the end; or NULL: see VALGRIND */
