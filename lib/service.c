@@ -338,10 +338,15 @@ service_lock (struct service *service)
 void
 service_enter_thread (const struct service *service)
 {
-  if (!service->locked)
-    return;
-  memlock_touch_stack ();
-  if (memlock_touch_heap () < 0)
+  if (service->locked)
+    memlock_touch_stack ();
+}
+
+void
+service_enter_connection (const struct service *service)
+{
+  service_enter_thread (service);
+  if (service->locked && memlock_touch_heap () < 0)
     log_warning ("lock=: no memory for a connection's largest requests: they may wait for it");
 }
 
