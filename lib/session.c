@@ -115,8 +115,12 @@ sessions_destroy (struct sessions *s)
 {
   if (!s)
     return;
-  if (s->first)
-    bug ("sessions end while there are some");
+  while (s->first) {
+    struct session *session = s->first;
+
+    s->first = session->next;
+    free (session);
+  }
   while (s->clients) {
     struct client *client = s->clients;
 
