@@ -441,6 +441,12 @@ service_sync (struct service *service)
 }
 
 bool
+service_is_durable (const struct service *service)
+{
+  return service->state && state_is_durable (service->state);
+}
+
+bool
 service_keeps_pages (const struct service *service)
 {
   return service->state;

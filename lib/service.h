@@ -72,6 +72,9 @@ int service_save (struct service *service);
 /* Make durable what was acknowledged before: state_sync. */
 int service_sync (struct service *service);
 
+/* Does that outlive the power, too? */
+bool service_is_durable (const struct service *service);
+
 /* Are there pages to come back to after a restart? */
 bool service_keeps_pages (const struct service *service);
 
