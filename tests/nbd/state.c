@@ -671,6 +671,38 @@ Test (state, map_fails)
   full (EIO);
 }
 
+/* Nothing is put on a device that the state does not know yet; and one that is on its way out stays until the state knows that. */
+Test (state, killed_while_it_is_written)
+{
+  static const char *const changes[] = { "'verb': 'add', 'size': 1048576, 'prio': 9, 'device'",
+                                         "'verb': 'remove', 'device'" };
+  const char *const *params;
+  char *path = run_path ("faults"), *c = dev_path ("c");
+
+  faults = faults_open (path);
+  params = PARAMS (dev_path ("a,size=1M,prio=5"), dev_path ("b,size=4M"), state);
+  for (unsigned i = 0; i < 2; i++) {
+    struct faults_rule *rule;
+
+    livedrum_start_as (&(struct server_options){ .params = params, .faults = path });
+    write_pages (0, 10);
+    rule = faults_add (faults, "/manifest",
+                       &(struct faults_plan){ .calls = FAULTS_WRITE, .action = FAULTS_HOLD });
+    cr_assert_not_null (rule);
+    control_send (control, "%s: '%s'", changes[i], i ? a : c);
+    faults_wait (&rule->nacted, 1);
+    write_pages (10, 60);
+    livedrum_kill ();
+    faults_remove (rule);
+    livedrum_start_as (&(struct server_options){ .params = params, .faults = path });
+    control_expect_no_device (control, c);
+    expect_str (control_device (control, a), "state", "open");
+    expect_pages (0, 60);
+    expect_uint (control_status (control), "drum.used", 60 * PAGE_BYTES);
+    livedrum_kill ();
+  }
+}
+
 /* A live change that can't be kept is refused, and is not done. */
 Test (state, manifest_has_no_room)
 {
