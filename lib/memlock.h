@@ -34,4 +34,9 @@ int memlock_touch (void *mem, size_t bytes);
 /* The same for as much of this thread's stack as a request takes. */
 void memlock_touch_stack (void);
 
+/* Two of these measures alone, for a program with others of its own. PR_SET_IO_FLUSHER is read back: some have passed the wrong
+ * number, and never noticed. */
+int memlock_io_flusher (void);
+int memlock_oom_score (void);
+
 #endif
