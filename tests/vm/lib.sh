@@ -36,7 +36,7 @@ vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wron
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
-vm_stdin=/dev/null
+vm_stdin=/dev/null vm_initramfs='' vm_qmp=''
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -220,27 +220,38 @@ vm_wait () {
   return 1
 }
 
-# vm_serve ARGUMENT...: start nbdkit with the plugin and these arguments on a free port of the loopback address.
-# Sets vm_port. => 1 if it does not start ($vm_dir/server.log says why)
-vm_serve () {
+# vm_start_server ARGUMENT...: nbdkit with these arguments, on $vm_port of the loopback address; wait until clients can connect.
+# => 1 if it does not start ($vm_dir/server.log says why)
+vm_start_server () {
+  vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" "$@"
+  vm_over=
+  while vm_next; do
+    case "$vm_who $vm_line" in
+      ready*) return 0 ;;
+      'end server') return 1 ;;
+    esac
+  done
+  return 1
+}
+
+# vm_start_anywhere ARGUMENT...: the same on a free port; sets vm_port.
+vm_start_anywhere () {
   vm_tries=0
   while [ "$vm_tries" -lt 20 ]; do
     vm_tries=$((vm_tries + 1))
     # Below the ports that the kernel gives to outgoing connections, so that only another server can be in the way.
     vm_port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
     : >"$vm_dir/server.log"
-    vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" \
-      "$PLUGIN" "control=$vm_dir/control" "$@"
-    vm_over=
-    while vm_next; do
-      case $vm_who in
-        ready) return 0 ;;
-        end) break ;;
-      esac
-    done
+    vm_start_server "$@" && return 0
     grep -q 'Address already in use' "$vm_dir/server.log" || return 1
   done
   return 1
+}
+
+# vm_serve ARGUMENT...: start nbdkit with the plugin and these arguments on a free port of the loopback address.
+# Sets vm_port. => 1 if it does not start ($vm_dir/server.log says why)
+vm_serve () {
+  vm_start_anywhere "$PLUGIN" "control=$vm_dir/control" "$@"
 }
 
 # vm_drumctl VERB ARGUMENT...: what drumctl has to say comes as lines of "drumctl"; wait until it has ended.
@@ -290,16 +301,16 @@ vm_stop_server () {
 
 # vm_qemu ACCEL WORD...: boot the guest with these words on its command line.
 # Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue; what
-# vm_enough says comes to the latter.
+# vm_tell says comes to the latter.
 vm_qemu () {
   vm_qemu_accel=$1
   shift
   vm_stdin=$vm_dir/told
   vm_spawn guest qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
-    -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "$GUEST/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on $*" \
+    -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
+    -append "console=ttyS0 quiet panic=-1 rootfstype=ramfs mitigations=off no_timer_check random.trust_cpu=on $*" \
     -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
-    -serial "file:$vm_dir/console.log" -serial stdio
+    -serial "file:$vm_dir/console.log" -serial stdio ${vm_qmp:+-qmp "pipe:$vm_qmp"}
   vm_stdin=/dev/null
 }
 
@@ -344,9 +355,37 @@ vm_boot () {
   vm_qemu "$vm_accel" $vm_words
 }
 
-# To a guest that was booted with wait=1: it has done enough. One that has gone does not mind.
+# vm_tell WORD...: to a guest that was booted with wait=1; see tests/vm/init. One that has gone does not mind.
+vm_tell () {
+  echo "$*" 1<>"$vm_dir/told"
+}
+
+# It has done enough.
 vm_enough () {
-  echo enough 1<>"$vm_dir/told"
+  vm_tell enough
+}
+
+# vm_qmp_open: before vm_boot, so that the guest's machine can be told things; what QEMU answers comes as lines of "qemu".
+vm_qmp_open () {
+  vm_qmp=$vm_dir/qmp
+  mkfifo "$vm_qmp.in" "$vm_qmp.out"
+  vm_spawn qemu cat "$vm_qmp.out"
+}
+
+# vm_link up|down: plug the guest's network cable in, or pull it. => 1 if QEMU does not do it, or the time limit is over
+vm_link () {
+  case $1 in
+    up) vm_up=true ;;
+    *) vm_up=false ;;
+  esac
+  cat >"$vm_qmp.in" <<END
+{ "execute": "qmp_capabilities" }
+{ "execute": "set_link", "arguments": { "name": "net0", "up": $vm_up }, "id": "link" }
+END
+  vm_wait qemu '*"link"*' || return 1
+  case $vm_line in
+    *'"error"'*) return 1 ;;
+  esac
 }
 
 # vm_peak NAME: the most pages that the device whose file has this name was ever seen with.
