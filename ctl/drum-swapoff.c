@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 #include "options.h"
 #include "swaps.h"
 
-enum { MAX_DEVICES = 256, STATUS_SECONDS = 15, DETACH_SECONDS = 120 };
+enum { MAX_DEVICES = 256, STATUS_SECONDS = 15, DETACH_SECONDS = 120, RETRY_MS = 200 };
 
 static void
 to_stderr (enum log_level level, const char *fmt, va_list args)
@@ -50,19 +51,25 @@ find_index (const char *text)
   return -1;
 }
 
+/* The kernel says EINVAL while somebody else's swapoff is under way, such as systemd's at shutdown: that is waited for, since what
+ * comes next is that the network goes. */
 static bool
 swap_off (const char *device)
 {
-  int used = swaps_find (device, NULL);
+  for (;;) {
+    int used = swaps_find (device, NULL);
 
-  if (used == 0 || (used == 1 && swapoff (device) == 0))
-    return true;
-  if (used < 0)
-    log_error ("/proc/swaps: %s", strerror (-used));
-  else
-    log_error ("%s: swapoff: %s", device,
-               errno == ENOMEM ? "what is on it does not fit into memory" : strerror (errno));
-  return false;
+    if (used == 0 || (used == 1 && swapoff (device) == 0))
+      return true;
+    if (used < 0)
+      log_error ("/proc/swaps: %s", strerror (-used));
+    else if (errno == EINVAL && poll (NULL, 0, RETRY_MS) == 0)
+      continue;
+    else
+      log_error ("%s: swapoff: %s", device,
+                 errno == ENOMEM ? "what is on it does not fit into memory" : strerror (errno));
+    return false;
+  }
 }
 
 static int

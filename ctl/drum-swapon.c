@@ -125,7 +125,7 @@ connect_once (const struct nbduri *uri, struct keeper_order *order, char *why)
 static bool
 may_come (int error)
 {
-  return error != -ENOENT && error != -EACCES && error != -ENOTSUP && error != -EPROTO;
+  return error != -ENXIO && error != -EACCES && error != -ENOTSUP && error != -EPROTO;
 }
 
 static int
@@ -144,7 +144,7 @@ connect_first (const char *text, const struct nbduri *uri, struct keeper_order *
     }
     if (nbdclient_now () >= deadline || !may_come (fd)) {
       log_error ("%s: %s%s", text, why,
-                 fd == -ENOENT && *order->id
+                 fd == -ENXIO && *order->id
                    ? "; it was asked for as NAME@ID.EPOCH, and --no-fence asks for NAME"
                    : "");
       return fd;

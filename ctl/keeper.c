@@ -301,7 +301,7 @@ handle_events (struct keeper *k, bool ordered, bool asked, bool killed, int *sta
 static int
 lead (struct keeper *k)
 {
-  int status = 0, wait_ms = -1;
+  int status = 0, wait_ms = k->up ? -1 : 0;
 
   for (;;) {
     bool ordered = false, asked = false, killed = false;

@@ -311,7 +311,7 @@ Test (handshake, refusals)
     { 3, -EPROTO, "not understand" },
     { 4, -ENOTSUP, "platform" },
     { 5, -EACCES, "TLS" },
-    { 6, -ENOENT, "no such export" },
+    { 6, -ENXIO, "no such export" },
     { 7, -ESHUTDOWN, "shutting" },
     { 8, -EPROTO, "block sizes" },
     { 9, -E2BIG, "too big" },
@@ -338,7 +338,7 @@ Test (handshake, long_refusal)
   say_reply (REFUSAL | 6, 4096);
   for (unsigned i = 0; i < 4096; i++)
     say ("x", 1);
-  expect (-ENOENT, "xxx");
+  expect (-ENXIO, "xxx");
 }
 
 Test (handshake, long_name)
