@@ -36,7 +36,7 @@ vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wron
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
-vm_stdin=/dev/null vm_initramfs='' vm_qmp=''
+vm_stdin=/dev/null vm_ram=320 vm_initramfs='' vm_qmp=''
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -307,7 +307,7 @@ vm_qemu () {
   shift
   vm_stdin=$vm_dir/told
   vm_spawn guest qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
-    -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
+    -accel "$vm_qemu_accel" -cpu max -smp 2 -m "$vm_ram" -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
     -append "console=ttyS0 quiet panic=-1 rootfstype=ramfs mitigations=off no_timer_check random.trust_cpu=on $*" \
     -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
     -serial "file:$vm_dir/console.log" -serial stdio ${vm_qmp:+-qmp "pipe:$vm_qmp"}
