@@ -110,6 +110,14 @@ drum_check_place (struct drum *d, uint32_t nslots)
 int
 drum_add (struct drum *d, struct swapdev *swapdev)
 {
+  struct drum_seat seat = { .state = DEVICE_OPEN, .prio = swapdev_prio (swapdev) };
+
+  return drum_add_at (d, swapdev, &seat);
+}
+
+int
+drum_add_at (struct drum *d, struct swapdev *swapdev, const struct drum_seat *seat)
+{
   struct device *dev = calloc (1, sizeof *dev);
   struct room_notice notice = { .what = ROOM_NOTHING };
   int ret;
@@ -118,18 +126,20 @@ drum_add (struct drum *d, struct swapdev *swapdev)
     return -ENOMEM;
   dev->swapdev = swapdev;
   dev->blist = swapdev_blist (swapdev);
-  dev->prio = swapdev_prio (swapdev);
+  dev->prio = seat->prio;
   dev->added_ns = now_ns ();
+  dev->state = DEVICE_CLOSED;
+  dev->first = seat->first;
+  dev->leave = seat->leave;
 
   mutex_lock (&d->admin);
   mutex_lock (&d->lock);
-  ret = space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
+  ret = dev->first ? space_insert_at (&d->space, dev->first, swapdev_nslots (swapdev), dev)
+                   : space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    drum_place_devices_locked (d);
-    room_grow (&d->room, swapdev_nusable (swapdev), blist_nfree (dev->blist));
+    drum_set_state_locked (d, dev, seat->state);
     notice = room_check (&d->room);
-    pthread_cond_broadcast (&d->slots_returned);
   }
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
@@ -137,6 +147,18 @@ drum_add (struct drum *d, struct swapdev *swapdev)
   if (ret < 0)
     free (dev);
   return ret;
+}
+
+void
+drum_open_device (struct drum *d, struct swapdev *swapdev)
+{
+  struct room_notice notice;
+
+  mutex_lock (&d->lock);
+  drum_set_state_locked (d, drum_device_locked (d, swapdev), DEVICE_OPEN);
+  notice = room_check (&d->room);
+  mutex_unlock (&d->lock);
+  room_say (notice);
 }
 
 struct device *
@@ -189,11 +211,8 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
   room_say (notice);
-  if (ret == 0) {
-    swapdev_close (
-      swapdev); /* may take long: the last close of a block device writes what is cached */
+  if (ret == 0)
     free (dev);
-  }
   return ret;
 }
 
@@ -295,6 +314,14 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   return ret;
 }
 
+void
+drum_note_leave (struct drum *d, struct swapdev *swapdev, struct drum_leave how)
+{
+  mutex_lock (&d->lock);
+  drum_device_locked (d, swapdev)->leave = how;
+  mutex_unlock (&d->lock);
+}
+
 int
 drum_state_at (struct drum *d, const struct swapdev_place *place, enum drum_device_state *state)
 {
@@ -316,8 +343,10 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
 
   mutex_lock (&d->lock);
   dev = drum_device_locked (d, swapdev);
-  if (dev)
+  if (dev) {
     dev->leaving = false;
+    dev->leave.wanted = false;
+  }
   if (dev && dev->state == DEVICE_CLOSING) {
     drum_set_state_locked (d, dev,
                            stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
@@ -404,6 +433,7 @@ describe_locked (struct drum *d, const struct device *dev)
     .added_ns = dev->added_ns,
     .nsuspect = dev->health.nsuspect,
     .nmismatches = dev->health.nmismatches,
+    .leave = dev->leave,
   };
 }
 

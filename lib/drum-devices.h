@@ -25,6 +25,13 @@ enum {
     << 20, /* slots that are walked while the drum's lock is held: some 10 us if they are all alike */
 };
 
+/* Is a device to leave, and how? The drum keeps that for who asks. */
+struct drum_leave {
+  bool wanted, force;
+  uint64_t rate; /* bytes a second; 0: no limit */
+};
+
+/* The numbers stand in manifests. */
 enum drum_device_state {
   DEVICE_OPEN,
   DEVICE_CLOSING, /* passed over; its pages are being moved off */
@@ -43,6 +50,7 @@ struct drum_device_info {
   uint64_t added_ns;    /* when it came: now_ns */
   uint32_t nsuspect;    /* neither: they failed, and will be looked at */
   uint64_t nmismatches; /* pages that came back with a wrong checksum */
+  struct drum_leave leave;
 };
 
 /* Can n devices with these numbers of slots (reserved ones included) stand in one drum? -EFBIG if they need more than
@@ -56,8 +64,22 @@ int drum_check_place (struct drum *d, uint32_t nslots);
  * -EFBIG if no gap of the drum is large enough, -EMFILE if there are too many devices. */
 int drum_add (struct drum *d, struct swapdev *dev);
 
-/* Take a device without used slots out and close its file; its range can be used again. No request may touch it: none can,
- * as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
+/* Where and how a device is to be in the drum. */
+struct drum_seat {
+  uint32_t first; /* where its range begins; 0: anywhere */
+  enum drum_device_state state;
+  int prio;
+  struct drum_leave leave;
+};
+
+/* The same, but as seat says. -EEXIST, -EINVAL: its range can't begin there. */
+int drum_add_at (struct drum *d, struct swapdev *dev, const struct drum_seat *seat);
+
+/* One that was added closed has its first turn now. */
+void drum_open_device (struct drum *d, struct swapdev *dev);
+
+/* Take a device without used slots out; it is the caller's to close, and its range can be used again. No request may touch it: none
+ * can, as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
  * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended, or somebody looks at its
  * suspect slots. */
 int drum_remove (struct drum *d, struct swapdev *dev);
@@ -66,6 +88,9 @@ int drum_remove (struct drum *d, struct swapdev *dev);
  * also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it, and on others
  * that are closing, does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **dev);
+
+/* It is to leave, or not any more (it has been tried). */
+void drum_note_leave (struct drum *d, struct swapdev *dev, struct drum_leave how);
 
 /* Moving its pages off has come to an end, and it stays: as it was before; or closed, stuck on pages that can't be read. It
  * stays open if it is not closing any more: a page that finds no room on the devices that are open opens all that are

@@ -23,12 +23,14 @@ struct device {
   int prio;
   uint64_t added_ns;                      /* now_ns */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
-  bool leaving;   /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
-  bool avoid;     /* see placement.h */
-  unsigned npins; /* it can't be removed now */
+  bool leaving;    /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
+  bool avoid;      /* see placement.h */
+  unsigned npins;  /* it can't be removed now */
+  uint64_t nsyncs; /* the drum's, when it was last synced */
   enum drum_device_state before; /* closing: the state that it had */
-  uint64_t again_ns;             /* failing: when to try to move its pages off */
-  const char *why;               /* failing: what nobody has said yet */
+  struct drum_leave leave;
+  uint64_t again_ns; /* failing: when to try to move its pages off */
+  const char *why;   /* failing: what nobody has said yet */
   struct health health;
 };
 
@@ -40,6 +42,7 @@ struct drum {
   pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
   bool dismissed;      /* who waits for that is to go */
   unsigned nwaiting;   /* for slots_returned */
+  uint64_t nsyncs;
   struct room room;
   _Atomic unsigned nclosed; /* devices that are not open */
   unsigned ndevices;

@@ -233,6 +233,83 @@ drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t
   drum_unlock_returned (d, nmove);
 }
 
+uint32_t
+drum_claim (struct drum *d, struct slot_run run)
+{
+  struct slot_run found = { .n = 0 };
+  uint32_t first = 0, was_free;
+  struct device *dev;
+
+  mutex_lock (&d->lock);
+  dev = space_lookup (&d->space, run.first, &first);
+  run.first -= first;
+  if (!dev || run.n > swapdev_nslots (dev->swapdev) - run.first ||
+      !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found) ||
+      found.first != run.first)
+    found.n = 0;
+  if (found.n > 0)
+    blist_fill (dev->blist, found.first, found.n, &was_free);
+  if (found.n > 0 && dev->state == DEVICE_OPEN)
+    d->room.nfree -= found.n;
+  mutex_unlock (&d->lock);
+  return found.n;
+}
+
+bool
+drum_can_hold (struct drum *d, uint32_t slot)
+{
+  uint32_t first = 0;
+  const struct device *dev = space_lookup (&d->space, slot, &first);
+
+  if (!dev || slot - first < SWAPDEV_NRESERVED)
+    return false;
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
+    if (swapdev_bad_slot (dev->swapdev, i) == slot - first)
+      return false;
+  return true;
+}
+
+/* => holds d->lock. A device that this sync has not come to yet; pinned, so that it stays. NULL: that was the last. */
+static struct device *
+pin_unsynced_locked (struct drum *d)
+{
+  mutex_assert_held (&d->lock);
+  for (unsigned i = 0; i < d->ndevices; i++) {
+    struct device *dev = d->device[i];
+
+    if (dev->nsyncs != d->nsyncs) {
+      dev->nsyncs = d->nsyncs;
+      dev->npins++;
+      return dev;
+    }
+  }
+  return NULL;
+}
+
+int
+drum_sync (struct drum *d)
+{
+  struct device *dev;
+  int ret = 0;
+
+  mutex_lock (&d->lock);
+  d->nsyncs++;
+  while ((dev = pin_unsynced_locked (d))) {
+    int err;
+
+    mutex_unlock (&d->lock);
+    err = swapdev_sync (dev->swapdev);
+    if (err < 0) {
+      drum_fail_device (d, dev->swapdev, "what was written to it can't be made durable");
+      ret = err;
+    }
+    mutex_lock (&d->lock);
+    dev->npins--;
+  }
+  mutex_unlock (&d->lock);
+  return ret;
+}
+
 struct device *
 drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
 {

@@ -67,6 +67,17 @@ bool drum_slot_returns (struct drum *d, uint32_t slot);
  * moved, or the new one of a move that failed. */
 void drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove);
 
+/* Before the first request: these slots hold pages. How many of them, from the first on, were free, and are used now; less than n: the next
+ * one is used already, or can't be used at all. */
+uint32_t drum_claim (struct drum *d, struct slot_run run);
+
+/* Can this slot hold a page: is it one of a device's, and neither reserved nor bad? */
+bool drum_can_hold (struct drum *d, uint32_t slot);
+
+/* Make durable what was written to the devices before. -EIO if one can't do it (then it is failing), or could not before:
+ * what is on it may be gone with the power. One at a time. */
+int drum_sync (struct drum *d);
+
 /* Transfer whole pages, consecutive in the drum from slot on; all of the slots are allocated. As swapdev_read. */
 int drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
 int drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);

@@ -28,7 +28,7 @@ struct evacuation {
   unsigned nexports;
 };
 
-/* Move all pages off a device that is closing, and remove it. If that can't be done, it stays: open as it was if there is no
+/* Move all pages off a device that is closing, and take it out of the drum: it is the caller's to close. If that can't be done, it stays: open as it was if there is no
  * room (-ENOSPC), a write fails, or the job is cancelled (-ECANCELED); closed if pages can't be read (-ENODATA), unless force
  * says that these are to be marked as lost. */
 int evacuate_device (struct job *job, const struct evacuation *ev, struct swapdev *dev, bool force);

@@ -16,12 +16,15 @@
 #include <sys/sysinfo.h>
 
 #include "drum.h"
+#include "freerange.h"
 #include "log.h"
+#include "mapfile.h"
 #include "pagemap.h"
 #include "pages.h"
 #include "pagesum.h"
 #include "rangelock.h"
 #include "slotio.h"
+#include "state.h"
 #include "stats.h"
 #include "units.h"
 
@@ -31,6 +34,7 @@ struct export
   struct rangelock ranges;
   char *name;
   uint64_t size_bytes;
+  struct state *state;
   _Atomic int nclients;
   struct stats stats[EXPORT_NOPS];
 };
@@ -102,6 +106,8 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->pages.drum = d;
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
+  e->pages.file = config->file;
+  e->state = config->state;
   e->pages.key = pagesum_export_key (config->name);
   if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
     log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
@@ -115,6 +121,8 @@ export_create (struct drum *d, const struct export_config *config, struct export
 void
 export_destroy (struct export *e)
 {
+  if (e->pages.file)
+    mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
   rangelock_destroy (&e->ranges);
   free (e->name);
@@ -169,6 +177,46 @@ export_stats (const struct export *e, enum export_op op, struct stats_snapshot *
   stats_read (&e->stats[op], snapshot);
 }
 
+void
+export_restore (struct export *e, uint64_t page, struct pagemap_entry entry)
+{
+  struct pagemap_entry from = pagemap_get (e->pages.map, page);
+
+  pagemap_set (e->pages.map, page, entry);
+  e->pages.nused += (uint64_t) (pagemap_has_slot (entry) - pagemap_has_slot (from));
+}
+
+struct pagemap_entry
+export_entry (const struct export *e, uint64_t page)
+{
+  return pagemap_get (e->pages.map, page);
+}
+
+struct mapfile *
+export_file (const struct export *e)
+{
+  return e->pages.file;
+}
+
+bool
+export_matches (const struct export *e, uint64_t page, struct pagemap_entry entry, const void *data)
+{
+  return pages_matches (&e->pages, page, entry, data);
+}
+
+int
+export_flush (struct export *e)
+{
+  return e->state ? state_sync (e->state) : 0;
+}
+
+/* A write of some kind has been done; is it to be durable at once? */
+static int
+finish_write (struct export *e, int ret)
+{
+  return ret == 0 && e->state && state_syncs_writes (e->state) ? export_flush (e) : ret;
+}
+
 int
 export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
 {
@@ -213,23 +261,27 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   if (ret == 0 && c.tail_bytes)
     ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at);
   rangelock_unlock (&e->ranges, &holder);
+  ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_WRITE], begin_ns, length, ret);
   return ret;
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
-static void
+static int
 clear_range (struct export *e, uint64_t first, uint64_t end)
 {
-  while (first < end) {
+  int ret = 0;
+
+  while (first < end && ret == 0) {
     uint64_t piece_end = end - first < EXPORT_PIECE ? end : first + EXPORT_PIECE;
     struct rangelock_holder holder;
 
     rangelock_lock (&e->ranges, &holder, first, piece_end, true);
-    pages_clear (&e->pages, first, piece_end);
+    ret = pages_clear (&e->pages, first, piece_end);
     rangelock_unlock (&e->ranges, &holder);
     first = piece_end;
   }
+  return ret;
 }
 
 int
@@ -237,10 +289,9 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
 {
   uint64_t begin_ns = stats_begin (&e->stats[EXPORT_TRIM]);
   struct cut c = cut_range (length, offset);
-
-  clear_range (e, c.first, c.end);
-  stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, 0);
-  return 0;
+  int ret = clear_range (e, c.first, c.end);
+  stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
+  return ret;
 }
 
 /* => holds no range. Zero a part of a page. */
@@ -272,7 +323,8 @@ export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
   if (ret == 0 && c.tail_bytes)
     ret = zero_part (e, c.end, 0, c.tail_bytes);
   if (ret == 0)
-    clear_range (e, c.first, c.end);
+    ret = clear_range (e, c.first, c.end);
+  ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_ZERO], begin_ns, length, ret);
   return ret;
 }
@@ -347,14 +399,18 @@ export_move (struct export *e, uint64_t *page, unsigned npages, const struct pag
   uint64_t first = pagemap_find (e->pages.map, *page, search_end, move->first_slot, move->end_slot);
   uint64_t end = export_end - first < npages ? export_end : first + npages;
   struct rangelock_holder holder;
+  struct freerange freed;
   int ret = 0;
 
   if (first == search_end)
     end = search_end;
   else {
     rangelock_lock (&e->ranges, &holder, first, end, true);
-    ret = pages_move (&e->pages, first, end, move);
+    ret = pages_move (&e->pages, first, end, move, &freed);
     rangelock_unlock (&e->ranges, &holder);
+    if (freed.nruns > 0 && e->state)
+      state_sync (e->state); /* if it fails, flushes fail from here on, and nobody relies on them */
+    freerange_flush (&freed);
   }
   *page = ret == -ENOSPC ? first : end == export_end ? UINT64_MAX : end;
   return ret;

@@ -22,7 +22,10 @@
 
 struct drum;
 struct export;
+struct mapfile;
+struct pagemap_entry;
 struct pages_move;
+struct state;
 struct stats_snapshot;
 
 enum {
@@ -34,6 +37,9 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
+  struct mapfile
+    *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
+  struct state *state; /* that this file is in; NULL */
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
@@ -60,8 +66,20 @@ enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOP
 void export_stats (const struct export *e, enum export_op op, struct stats_snapshot *snapshot);
 uint64_t export_npages_zero (const struct export *e);
 
+/* What the page map file says, at a start, before the first request and before drum_claim of its slot, which is the caller's. */
+void export_restore (struct export *e, uint64_t page, struct pagemap_entry entry);
+struct pagemap_entry export_entry (const struct export *e, uint64_t page);
+struct mapfile *export_file (const struct export *e);
+
+/* Does this page have these contents, as far as its entry knows? */
+bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry entry,
+                     const void *data);
+
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
+
+/* Make durable what was acknowledged before: see state_sync. Nothing to do without a state. */
+int export_flush (struct export *e);
 
 /* Give back the slots of whole pages in the range; parts of pages at its ends stay as they are. */
 int export_trim (struct export *e, uint64_t length, uint64_t offset);

@@ -25,7 +25,9 @@ struct label_page {
   uuid_t device;
   uint64_t size_bytes;
   uint64_t generation;
-  unsigned char zero[PAGE_BYTES - 72];
+  uuid_t state; /* zero in the first labels of this version, which knew no state */
+  uuid_t boot;
+  unsigned char zero[PAGE_BYTES - 104];
   uint64_t checksum;
 };
 
@@ -56,6 +58,8 @@ label_encode (const struct label *label, void *page)
   memcpy (p.magic, label_magic, sizeof p.magic);
   uuid_copy (p.drum, label->identity.drum);
   uuid_copy (p.device, label->identity.device);
+  uuid_copy (p.state, label->identity.state);
+  uuid_copy (p.boot, label->identity.boot);
   p.size_bytes = htole64 (label->size_bytes);
   p.generation = htole64 (label->identity.generation);
   p.checksum = page_checksum (&p);
@@ -74,6 +78,8 @@ label_decode (const void *page, struct label *label)
     return -EPROTO;
   uuid_copy (label->identity.drum, p.drum);
   uuid_copy (label->identity.device, p.device);
+  uuid_copy (label->identity.state, p.state);
+  uuid_copy (label->identity.boot, p.boot);
   label->identity.generation = le64toh (p.generation);
   label->size_bytes = le64toh (p.size_bytes);
   return 0;

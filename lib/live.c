@@ -44,6 +44,7 @@ struct removing {
   bool force;
 };
 
+static void resume_removals (struct live *live);
 static struct evacuation everything (struct live *live);
 static void failing (void *opaque, struct swapdev *dev);
 
@@ -68,6 +69,7 @@ live_create (struct service *service, void (*ended) (void *opaque), void *opaque
     free (live);
     return ret;
   }
+  resume_removals (live);
   *livep = live;
   return 0;
 }
@@ -150,8 +152,10 @@ add_or_reopen (struct adding *adding, struct job *job)
   if (ret == -EBUSY)
     log_error ("%s: is open already, or its pages are being moved off: cancel that instead",
                spec.path);
-  else if (ret == 0)
+  else if (ret == 0) {
+    ret = service_save (service);
     log_notice ("%s: is open again", spec.path);
+  }
   if (ret != -ENOENT)
     return ret;
   spec.watch = &watch;
@@ -263,6 +267,10 @@ remove_main (struct job *job, void *opaque)
   int ret = evacuate_device (job, &ev, removing->dev, removing->force);
 
   if (ret == 0)
+    ret = service_drop (removing->live->service, removing->dev);
+  else
+    service_save (removing->live->service); /* it does not leave any more */
+  if (ret == 0)
     log_notice ("%s: has been removed", removing->path);
   removing_free (removing);
   return ret;
@@ -312,12 +320,31 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
   mutex_lock (&live->mutex);
   ret = drum_close_device (live->service->drum, &place, &dev);
   if (ret == 0) {
-    ret = complain (path, start_removing_locked (live, dev, rate, force, job));
-    if (ret < 0)
+    drum_note_leave (live->service->drum, dev, (struct drum_leave){ true, force, rate });
+    ret = service_save (live->service);
+    if (ret == 0)
+      ret = complain (path, start_removing_locked (live, dev, rate, force, job));
+    if (ret < 0) {
       drum_end_closing (live->service->drum, dev, false);
+      service_save (live->service);
+    }
   }
   mutex_unlock (&live->mutex);
   return ret;
+}
+
+/* Go on with what a restart interrupted. */
+static void
+resume_removals (struct live *live)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (live->service->drum, dev, DRUM_MAX_DEVICES);
+  uint64_t job;
+
+  for (unsigned i = 0; i < n; i++)
+    if (dev[i].leave.wanted && live_remove (live, swapdev_path (dev[i].swapdev), dev[i].leave.rate,
+                                            dev[i].leave.force, &job) < 0)
+      drum_note_leave (live->service->drum, dev[i].swapdev, (struct drum_leave){ .wanted = false });
 }
 
 static int
@@ -327,6 +354,7 @@ failing_main (struct job *job, void *opaque)
   struct evacuation ev = everything (removing->live);
   int ret = evacuate_failing (job, &ev, removing->dev);
 
+  service_save (removing->live->service);
   removing_free (removing);
   return ret;
 }
@@ -354,8 +382,11 @@ live_set_priority (struct live *live, const char *path, int prio)
 {
   struct swapdev_place place;
 
+  int ret;
+
   swapdev_place_init (&place, path);
-  return drum_set_priority (live->service->drum, &place, prio);
+  ret = drum_set_priority (live->service->drum, &place, prio);
+  return ret < 0 ? ret : service_save (live->service);
 }
 
 int
@@ -363,8 +394,11 @@ live_set_maxio (struct live *live, const char *path, unsigned maxio)
 {
   struct swapdev_place place;
 
+  int ret;
+
   swapdev_place_init (&place, path);
-  return drum_set_maxio (live->service->drum, &place, maxio);
+  ret = drum_set_maxio (live->service->drum, &place, maxio);
+  return ret < 0 ? ret : service_save (live->service);
 }
 
 static int

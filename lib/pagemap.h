@@ -13,8 +13,11 @@
 #ifndef DRUM_PAGEMAP_H
 #define DRUM_PAGEMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "units.h"
 
 struct pagemap;
 
@@ -22,6 +25,13 @@ struct pagemap_entry {
   uint32_t slot; /* SLOT_NONE, SLOT_LOST or a slot of the drum */
   uint32_t sum;  /* of the page's contents; 0 without a slot */
 };
+
+/* Does it say where the page is? */
+static inline bool
+pagemap_has_slot (struct pagemap_entry entry)
+{
+  return entry.slot != SLOT_NONE && entry.slot != SLOT_LOST;
+}
 
 /* Entries per bit of "ever set": those of one page of memory. */
 enum { PAGEMAP_LEAF = 512 };

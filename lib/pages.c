@@ -15,6 +15,7 @@
 #include "freerange.h"
 #include "health.h"
 #include "log.h"
+#include "mapfile.h"
 #include "pagemap.h"
 #include "pagesum.h"
 #include "placement.h"
@@ -34,12 +35,6 @@ struct chunk {
   struct pagemap_entry to[DRUM_BATCH];
 };
 
-static bool
-has_slot (struct pagemap_entry entry)
-{
-  return entry.slot != SLOT_NONE && entry.slot != SLOT_LOST;
-}
-
 bool
 pages_is_hole (const struct pages *p, uint64_t page)
 {
@@ -58,9 +53,8 @@ sum_of (const struct pages *p, uint64_t page, const void *data)
   return p->checksum ? pagesum_contents (data) ^ pagesum_key (p->key, page) : 0;
 }
 
-/* Does what came from the device belong to this page? */
-static bool
-is_right (const struct pages *p, uint64_t page, struct pagemap_entry entry, const void *data)
+bool
+pages_matches (const struct pages *p, uint64_t page, struct pagemap_entry entry, const void *data)
 {
   return !p->checksum || sum_of (p, page, data) == entry.sum;
 }
@@ -75,7 +69,7 @@ read_one (const struct pages *p, uint64_t page, struct pagemap_entry entry, void
   slotio_init (&io, p->drum, SLOTIO_READ);
   slotio_add (&io, entry.slot, data);
   ret = slotio_submit (&io);
-  return ret == 0 && !is_right (p, page, entry, data) ? -EBADMSG : ret;
+  return ret == 0 && !pages_matches (p, page, entry, data) ? -EBADMSG : ret;
 }
 
 static void
@@ -123,10 +117,10 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
   for (unsigned i = 0; i < n; i++) {
     int err;
 
-    if (!has_slot (entry[i]))
+    if (!pagemap_has_slot (entry[i]))
       continue;
     if ((ok || slotio_result (&io, entry[i].slot) == 0) &&
-        is_right (p, page + i, entry[i], data_of (buf, i)))
+        pages_matches (p, page + i, entry[i], data_of (buf, i)))
       continue;
     err = read_again (p, page + i, entry[i], data_of (buf, i));
     if (err < 0) {
@@ -189,7 +183,7 @@ static void
 chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry from, uint32_t sum)
 {
   c->fate[i] = PLACE;
-  c->move[i] = has_slot (from) && drum_slot_returns (d, from.slot);
+  c->move[i] = pagemap_has_slot (from) && drum_slot_returns (d, from.slot);
   c->to[i] = (struct pagemap_entry){ .sum = sum };
 }
 
@@ -277,13 +271,13 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
   return 0;
 }
 
-/* Give back the slots of pages that have been placed in vain. */
+/* Nothing becomes of the pages from number first on: give back the slots where they have been placed in vain. */
 static void
-chunk_undo (struct pages *p, const struct chunk *c)
+chunk_undo (struct pages *p, const struct chunk *c, unsigned first)
 {
   struct gathered placed = { .nruns = 0 };
 
-  for (unsigned i = 0; i < c->n; i++)
+  for (unsigned i = first; i < c->n; i++)
     if (c->fate[i] == PLACED)
       gather (&placed, c->to[i].slot, c->move[i]);
   if (placed.nruns > 0)
@@ -306,7 +300,7 @@ chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
                              : chunk_try (p, c, n, nmove, above, may_wait, buf, &error);
   }
   if (ret < 0)
-    chunk_undo (p, c);
+    chunk_undo (p, c, 0);
   return ret;
 }
 
@@ -320,9 +314,9 @@ switch_page (struct pages *p, uint64_t page, struct pagemap_entry to, struct fre
   if (from.slot == SLOT_NONE && to.slot == SLOT_NONE)
     return 0;
   pagemap_set (p->map, page, to);
-  if (has_slot (from))
+  if (pagemap_has_slot (from))
     freerange_add (fr, from.slot);
-  return has_slot (to) - has_slot (from);
+  return pagemap_has_slot (to) - pagemap_has_slot (from);
 }
 
 static void
@@ -332,21 +326,70 @@ count_used (struct pages *p, int64_t growth)
     atomic_fetch_add_explicit (&p->nused, (uint64_t) growth, memory_order_relaxed);
 }
 
-/* => holds the chunk exclusive; its data is on the devices. */
-static void
-chunk_switch (struct pages *p, const struct chunk *c)
+/* => holds the pages exclusive. Write entries to the file. Returns for how many pages that was done, from the first on. */
+static unsigned
+write_entries (struct pages *p, uint64_t page, const struct pagemap_entry *entries, unsigned n)
 {
-  struct freerange fr;
-  unsigned nmove;
-  int growth = 0;
+  int error;
+  unsigned done = mapfile_write (p->file, page, entries, n, &error);
 
+  if (done < n && !atomic_exchange (&p->file_failed, true))
+    log_error ("export \"%s\": %s can't be written: %s", p->export, mapfile_path (p->file),
+               strerror (-error));
+  else if (done == n && atomic_load_explicit (&p->file_failed, memory_order_relaxed))
+    atomic_store (&p->file_failed, false);
+  return done;
+}
+
+static bool
+is_same (struct pagemap_entry a, struct pagemap_entry b)
+{
+  return a.slot == b.slot && a.sum == b.sum;
+}
+
+/* => holds the chunk exclusive. Write what becomes of it to the file. Returns for how many of its pages that was done, from the
+ * first on. */
+static unsigned
+chunk_record (struct pages *p, const struct chunk *c)
+{
+  struct pagemap_entry to[DRUM_BATCH];
+  unsigned first = c->n, end = 0, done;
+
+  for (unsigned i = 0; i < c->n; i++) {
+    struct pagemap_entry from = pagemap_get (p->map, c->page + i);
+
+    to[i] = c->fate[i] == KEEP ? from : c->to[i];
+    if (!is_same (to[i], from)) {
+      first = first < i ? first : i;
+      end = i + 1;
+    }
+  }
+  if (first >= end)
+    return c->n;
+  done = write_entries (p, c->page + first, to + first, end - first);
+  return done == end - first ? c->n : first + done;
+}
+
+/* => holds the chunk exclusive; its data is on the devices. The old slots are in fr then, to be flushed. -EIO if the file does not
+ * take some of the entries: these pages are as they were. */
+static int
+chunk_switch (struct pages *p, struct chunk *c, struct freerange *fr)
+{
+  unsigned recorded = p->file ? chunk_record (p, c) : c->n, nmove;
+  int growth = 0, ret = 0;
+
+  if (recorded < c->n) {
+    chunk_undo (p, c, recorded);
+    c->n = recorded;
+    ret = -EIO;
+  }
   count_fate (c, PLACED, &nmove);
-  freerange_init (&fr, p->drum, nmove);
+  freerange_init (fr, p->drum, nmove);
   for (unsigned i = 0; i < c->n; i++)
     if (c->fate[i] != KEEP)
-      growth += switch_page (p, c->page + i, c->to[i], &fr);
-  freerange_flush (&fr);
+      growth += switch_page (p, c->page + i, c->to[i], fr);
   count_used (p, growth);
+  return ret;
 }
 
 /* => holds the chunk exclusive. Decide what is to become of pages that are to be as buf says. Returns how many are zeroes. */
@@ -374,7 +417,7 @@ became_move (const struct pages *p, const struct chunk *c)
 {
   struct pagemap_entry from = pagemap_get (p->map, c->page);
 
-  return c->n == 1 && c->fate[0] == PLACE && !c->move[0] && has_slot (from) &&
+  return c->n == 1 && c->fate[0] == PLACE && !c->move[0] && pagemap_has_slot (from) &&
          drum_slot_returns (p->drum, from.slot);
 }
 
@@ -383,6 +426,7 @@ became_move (const struct pages *p, const struct chunk *c)
 static int
 write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
 {
+  struct freerange freed;
   struct chunk c;
   unsigned nzero;
   int ret;
@@ -394,10 +438,11 @@ write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
   } while (ret == -ENOSPC && became_move (p, &c));
   if (ret < 0)
     return ret;
-  chunk_switch (p, &c);
-  if (nzero)
+  ret = chunk_switch (p, &c, &freed);
+  freerange_flush (&freed);
+  if (nzero && ret == 0)
     atomic_fetch_add_explicit (&p->nzero, nzero, memory_order_relaxed);
-  return 0;
+  return ret;
 }
 
 int
@@ -439,18 +484,44 @@ pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t leng
   return write_chunk (p, page, 1, data);
 }
 
-void
+/* => holds [first, end), which lies in one leaf of the map, exclusive. Returns how many pages are cleared, from the first on. */
+static unsigned
+record_cleared (struct pages *p, uint64_t first, uint64_t end)
+{
+  static const struct pagemap_entry none[PAGEMAP_LEAF];
+  uint64_t begin = first, stop = end;
+  unsigned done;
+
+  while (begin < stop && pages_is_hole (p, begin))
+    begin++;
+  while (stop > begin && pages_is_hole (p, stop - 1))
+    stop--;
+  if (begin == stop)
+    return (unsigned) (end - first);
+  done = write_entries (p, begin, none, (unsigned) (stop - begin));
+  return (unsigned) (done == stop - begin ? end - first : begin + done - first);
+}
+
+int
 pages_clear (struct pages *p, uint64_t first, uint64_t end)
 {
   struct pagemap_entry none = { .slot = SLOT_NONE };
   struct freerange fr;
-  int growth = 0;
+  int growth = 0, ret = 0;
 
   freerange_init (&fr, p->drum, 0);
-  while ((first = pagemap_next (p->map, first, end)) < end)
-    growth += switch_page (p, first++, none, &fr);
+  while (ret == 0 && (first = pagemap_next (p->map, first, end)) < end) {
+    uint64_t leaf_end = (first / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF, stop;
+
+    leaf_end = leaf_end < end ? leaf_end : end;
+    stop = p->file ? first + record_cleared (p, first, leaf_end) : leaf_end;
+    ret = stop < leaf_end ? -EIO : 0;
+    while (first < stop)
+      growth += switch_page (p, first++, none, &fr);
+  }
   freerange_flush (&fr);
   count_used (p, growth);
+  return ret;
 }
 
 /* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each: to
@@ -477,7 +548,8 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
 
     if (from[i].slot < move->first_slot || from[i].slot >= move->end_slot)
       continue;
-    if (((ok || slotio_result (&io, from[i].slot) == 0) && is_right (p, page, from[i], data)) ||
+    if (((ok || slotio_result (&io, from[i].slot) == 0) &&
+         pages_matches (p, page, from[i], data)) ||
         read_again (p, page, from[i], data) == 0)
       chunk_place (c, i, p->drum, from[i], from[i].sum);
     else {
@@ -493,18 +565,21 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
 }
 
 int
-pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move)
+pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move,
+            struct freerange *freed)
 {
   struct chunk c;
   unsigned nmoved;
   int ret;
 
+  freerange_init (freed, p->drum, 0);
   chunk_init (&c, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
   nmoved = read_to_move (p, &c, move);
   ret = chunk_write (p, &c, move->above, move->buf);
+  if (ret == 0)
+    ret = chunk_switch (p, &c, freed);
   if (ret < 0)
     return ret;
-  chunk_switch (p, &c);
   for (unsigned i = 0; i < c.n; i++)
     if (c.to[i].slot == SLOT_LOST)
       move->unreadable (move->opaque, first + i);

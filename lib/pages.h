@@ -5,8 +5,8 @@
  * Unit:    pages; ranges are half open, [first, end).
  * Locking: the caller holds the range: shared to read, exclusive for the others. Nothing here takes a lock but the drum's.
  * Memory:  the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
- * Errors:  0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, and what a
- *          device's I/O gave.
+ * Errors:  0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, or whose entry the file
+ *          does not take, and what a device's I/O gave.
  *
  * Whole pages go in chunks of DRUM_BATCH, whose slots, checksums and pieces of I/O fit on the stack.
  */
@@ -18,20 +18,29 @@
 
 #include "drum.h"
 
+struct freerange;
+struct mapfile;
 struct pagemap;
+struct pagemap_entry;
 
 struct pages {
   struct drum *drum;
   struct pagemap *map;
-  const char *export; /* its name, for messages */
-  uint64_t key;       /* for pagesum_key */
+  struct mapfile *file; /* what becomes of an entry is written there first; NULL: nowhere */
+  const char *export;   /* its name, for messages */
+  uint64_t key;         /* for pagesum_key */
   bool checksum;
-  _Atomic uint64_t nused; /* pages that have a slot */
-  _Atomic uint64_t nzero; /* pages of zeroes that were written */
+  _Atomic uint64_t nused;   /* pages that have a slot */
+  _Atomic uint64_t nzero;   /* pages of zeroes that were written */
+  _Atomic bool file_failed; /* and that has been said */
 };
 
 /* Without a slot: it reads as zeroes. Needs no lock, if an answer that may be out of date is good enough. */
 bool pages_is_hole (const struct pages *p, uint64_t page);
+
+/* Does what came from the device belong to this page? */
+bool pages_matches (const struct pages *p, uint64_t page, struct pagemap_entry entry,
+                    const void *data);
 
 int pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf);
 
@@ -46,7 +55,8 @@ int pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf)
 int pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
                       const void *buf);
 
-void pages_clear (struct pages *p, uint64_t first, uint64_t end);
+/* On failure each page is as it was, or cleared. */
+int pages_clear (struct pages *p, uint64_t first, uint64_t end);
 
 /* Which pages are to move, and where to. */
 struct pages_move {
@@ -59,9 +69,11 @@ struct pages_move {
   void *opaque;
 };
 
-/* Move pages of [first, end), at most DRUM_BATCH of them: read, check, take slots elsewhere, write, point the map there, free
- * the old ones. One that can't be read stays as it is (or is marked as lost). Returns how many were moved or marked.
- * -ENOSPC, and nothing changed, if there is no room for all at once: try fewer; and what a write gave, nothing changed. */
-int pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move);
+/* Move pages of [first, end), at most DRUM_BATCH of them: read, check, take slots elsewhere, write, point the map there; and gather the
+ * old ones in freed, which the caller flushes, whatever this returns. One that can't be read stays as it is (or is marked as lost).
+ * Returns how many were moved or marked. -ENOSPC, and nothing changed, if there is no room for all at once: try fewer; and what a
+ * write gave, nothing changed. */
+int pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move,
+                struct freerange *freed);
 
 #endif

@@ -12,19 +12,17 @@
 #include "drum.h"
 #include "export.h"
 #include "log.h"
+#include "mapfile.h"
+#include "service-impl.h"
+#include "state.h"
 #include "units.h"
-
-/* Devices on their way into the drum. */
-struct opening {
-  unsigned n;
-  struct swapdev *swapdev[DRUM_MAX_DEVICES];
-};
 
 static void
 undo_opening (struct opening *opening)
 {
   while (opening->n > 0)
-    swapdev_undo (opening->swapdev[--opening->n]);
+    if (opening->swapdev[--opening->n])
+      swapdev_undo (opening->swapdev[opening->n]);
 }
 
 /* Has every file system room for all the devices on it? Asked before any space is taken. */
@@ -47,30 +45,54 @@ check_room (const struct opening *opening)
   return 0;
 }
 
-/* Open all devices; nothing is changed yet. */
+int
+opening_add (struct opening *opening, const struct service *service,
+             const struct swapdev_spec *asked)
+{
+  struct swapdev_spec spec = *asked;
+  int ret;
+
+  if (opening->n == DRUM_MAX_DEVICES) {
+    log_error ("device=: more than %d are given, and a drum has at most so many", DRUM_MAX_DEVICES);
+    return -EMFILE;
+  }
+  spec.bounce = service->bounce;
+  ret = swapdev_open (&spec, &opening->swapdev[opening->n]);
+  if (ret < 0)
+    return ret;
+  opening->seat[opening->n++] = (struct drum_seat){ .state = DEVICE_OPEN, .prio = spec.prio };
+  return 0;
+}
+
+/* Have they room in a drum, and on their file systems? */
 static int
-open_devices (const struct service *service, const struct swapdev_spec *specs, unsigned n,
-              struct opening *opening)
+check_sizes (const struct opening *opening)
 {
   uint32_t nslots[DRUM_MAX_DEVICES];
   int ret;
 
-  for (unsigned i = 0; i < n; i++) {
-    struct swapdev_spec spec = specs[i];
-
-    spec.bounce = service->bounce;
-    ret = swapdev_open (&spec, &opening->swapdev[i]);
-    if (ret < 0)
-      return ret;
-    opening->n++;
+  for (unsigned i = 0; i < opening->n; i++)
     nslots[i] = swapdev_nslots (opening->swapdev[i]);
-  }
   ret = drum_check_sizes (nslots, opening->n);
   if (ret < 0)
     log_error ("device=: the %u devices have more than %u slots of %u bytes (16T) together: take "
                "fewer or smaller ones",
                opening->n, SLOT_MAX, PAGE_BYTES);
   return ret < 0 ? ret : check_room (opening);
+}
+
+/* Open all devices; nothing is changed yet. */
+static int
+open_devices (const struct service_config *config, struct service *service, struct opening *opening)
+{
+  int ret = 0;
+
+  if (service->state)
+    ret = service_open_known (config, service, opening);
+  else
+    for (unsigned i = 0; i < config->ndevices && ret == 0; i++)
+      ret = opening_add (opening, service, &config->devices[i]);
+  return ret < 0 ? ret : check_sizes (opening);
 }
 
 /* Who these devices are from this start on: the drum of the first one that belongs to one, and the next generation. */
@@ -109,41 +131,56 @@ say_no_place (const struct swapdev *dev, int ret)
     log_error ("%s: can't be added: %s", swapdev_path (dev), strerror (-ret));
 }
 
-/* Allocate and label all devices, and hand them over to the drum. */
+/* Hand a device over to the drum. */
 static int
-prepare_devices (struct opening *opening, const struct service *service)
+seat_device (struct opening *opening, const struct service *service, unsigned i)
+{
+  struct swapdev *dev = opening->swapdev[i];
+  int ret = drum_add_at (service->drum, dev, &opening->seat[i]);
+
+  if (ret < 0)
+    say_no_place (dev, ret);
+  else
+    opening->swapdev[i] = NULL; /* the drum's to undo */
+  return ret;
+}
+
+/* Allocate and label it. */
+static int
+prepare_device (struct swapdev *dev, const struct service *service)
 {
   struct swapdev_identity identity = service->identity;
   int ret;
 
-  for (unsigned i = 0; i < opening->n; i++) {
-    uuid_copy (identity.device, swapdev_identity (opening->swapdev[i])->device);
-    ret = swapdev_prepare (opening->swapdev[i], &identity);
-    if (ret == 0 && service->locked && (ret = swapdev_touch (opening->swapdev[i])) < 0)
-      log_error ("%s: no memory for the map of its free slots: %s",
-                 swapdev_path (opening->swapdev[i]), strerror (-ret));
-    if (ret < 0)
-      return ret;
-  }
-  for (unsigned i = 0; i < opening->n; i++) {
-    ret = drum_add (service->drum, opening->swapdev[i]);
-    if (ret < 0) {
-      say_no_place (opening->swapdev[i], ret);
-      opening->n -= i; /* the first i are the drum's to undo */
-      memmove (opening->swapdev, opening->swapdev + i, opening->n * sizeof opening->swapdev[0]);
-      return ret;
-    }
-  }
-  opening->n = 0;
-  return 0;
+  uuid_copy (identity.device, swapdev_identity (dev)->device);
+  ret = swapdev_prepare (dev, &identity);
+  if (ret == 0 && service->locked && (ret = swapdev_touch (dev)) < 0)
+    log_error ("%s: no memory for the map of its free slots: %s", swapdev_path (dev),
+               strerror (-ret));
+  return ret;
 }
 
+/* Allocate and label all devices, and hand them over to the drum: those first that have their place in it. */
 static int
-create_export (const struct service_config *config, struct service *service)
+prepare_devices (struct opening *opening, const struct service *service)
 {
-  struct export_config export = { .name = "", .checksum = config->checksum };
+  int ret = 0;
+
+  for (unsigned i = 0; i < opening->n && ret == 0; i++)
+    ret = prepare_device (opening->swapdev[i], service);
+  for (int seated = 1; seated >= 0; seated--)
+    for (unsigned i = 0; i < opening->n && ret == 0; i++)
+      if ((opening->seat[i].first != 0) == seated)
+        ret = seat_device (opening, service, i);
+  return ret;
+}
+
+/* The size of an export that is new: as asked for, or all that there is. */
+static int
+choose_new_size (const struct service_config *config, const struct service *service,
+                 uint64_t *bytes)
+{
   struct drum_usage usage;
-  int ret;
 
   drum_usage (service->drum, &usage);
   if (usage.nslots <= usage.nkept) {
@@ -153,16 +190,33 @@ create_export (const struct service_config *config, struct service *service)
                usage.nslots);
     return -ENOSPC;
   }
-  export.size_bytes = config->size_bytes;
-  if (export.size_bytes == 0)
-    export.size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
+  *bytes = config->size_bytes ? config->size_bytes : (usage.nslots - usage.nkept) * PAGE_BYTES;
+  return 0;
+}
+
+static int
+create_export (const struct service_config *config, struct service *service)
+{
+  struct export_config export = { .name = "", .checksum = config->checksum };
+  int ret = service->state ? service_known_size (config, service, &export.size_bytes) : 0;
+
+  if (ret == 0 && export.size_bytes == 0)
+    ret = choose_new_size (config, service, &export.size_bytes);
+  if (ret == 0 && service->state)
+    ret = service_open_map (service, &export);
+  if (ret < 0)
+    return ret;
   ret = export_create (service->drum, &export, &service->export);
+  if (ret == 0)
+    return service->state ? service_restore_map (config, service) : 0;
   if (ret == -EINVAL)
     log_error ("size=: %" PRIu64 " is not a multiple of %u bytes", export.size_bytes, PAGE_BYTES);
-  else if (ret < 0)
+  else
     log_error ("size=: no memory for the page map of an export of %" PRIu64
                " bytes: give a smaller size=",
                export.size_bytes);
+  if (export.file)
+    mapfile_close (export.file);
   return ret;
 }
 
@@ -173,46 +227,85 @@ destroy_bounce (struct service *service)
     bounce_destroy (service->bounce);
 }
 
-int
-service_start (const struct service_config *config, struct service *service)
+/* What can be told of the parameters alone. */
+static int
+check_config (const struct service_config *config)
 {
-  struct service s = { .lock = config->lock };
-  struct opening opening = { .n = 0 };
-  int ret;
-
   if (config->ndevices > DRUM_MAX_DEVICES) {
     log_error ("device=: %u are given, and a drum has at most %d", config->ndevices,
                DRUM_MAX_DEVICES);
     return -EMFILE;
   }
-  if (config->lock == MEMLOCK_STRICT && (ret = memlock_check ()) < 0)
-    return ret;
-  ret = drum_create (config->stripe_bytes, &s.drum);
+  if (config->state_dir && !config->checksum) {
+    log_error (
+      "checksum=: no is not for state=: what a power failure leaves can only be told apart by "
+      "checksums");
+    return -EINVAL;
+  }
+  if (!config->state_dir && (config->sync || config->repair)) {
+    log_error ("%s=: is only for a server with state=", config->sync ? "sync" : "state-repair");
+    return -EINVAL;
+  }
+  return config->lock == MEMLOCK_STRICT ? memlock_check () : 0;
+}
+
+static int
+create_drum (const struct service_config *config, struct service *service)
+{
+  int ret = drum_create (config->stripe_bytes, &service->drum);
+
   if (ret == -EINVAL)
     log_error ("stripe=: %" PRIu32 " is not a power of two from %d to %d", config->stripe_bytes,
                STRIPE_MIN_BYTES, STRIPE_MAX_BYTES);
   else if (ret < 0)
     log_error ("the drum can't be made: %s", strerror (-ret));
+  return ret;
+}
+
+/* => the drum is there. */
+static int
+start (const struct service_config *config, struct service *service, struct opening *opening)
+{
+  int ret = 0;
+
+  if (config->direct && (ret = bounce_create (&service->bounce)) < 0)
+    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
+  if (ret == 0 && config->state_dir)
+    ret = state_open (config->state_dir, config->sync, &service->state);
+  if (ret == 0)
+    ret = open_devices (config, service, opening);
+  if (ret == 0) {
+    choose_identity (opening, &service->identity);
+    ret = service->state ? service_begin_state (service) : 0;
+  }
+  if (ret == 0)
+    ret = prepare_devices (opening, service);
+  if (ret == 0)
+    ret = create_export (config, service);
+  if (ret == 0 && service->state)
+    ret = service_finish_state (config, service);
+  return ret;
+}
+
+int
+service_start (const struct service_config *config, struct service *service)
+{
+  struct service s = { .lock = config->lock };
+  struct opening opening = { .n = 0 };
+  int ret = check_config (config);
+
+  if (ret == 0)
+    ret = create_drum (config, &s);
   if (ret < 0)
     return ret;
-  if (config->direct && (ret = bounce_create (&s.bounce)) < 0)
-    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
+  ret = start (config, &s, &opening);
   if (ret == 0)
-    ret = open_devices (&s, config->devices, config->ndevices, &opening);
-  if (ret == 0) {
-    choose_identity (&opening, &s.identity);
-    ret = prepare_devices (&opening, &s);
-  }
-  if (ret == 0)
-    ret = create_export (config, &s);
-  if (ret < 0) {
+    *service = s;
+  else {
     undo_opening (&opening);
-    drum_undo (s.drum);
-    destroy_bounce (&s);
-    return ret;
+    service_undo (&s);
   }
-  *service = s;
-  return 0;
+  return ret;
 }
 
 /* All that I/O writes to. */
@@ -245,36 +338,96 @@ service_enter_thread (const struct service *service)
     memlock_touch_stack ();
 }
 
+/* Hand a device that is prepared over to the drum: once it is in the state, it has its turn. */
+static int
+publish (struct service *service, struct opening *opening)
+{
+  struct swapdev *dev = opening->swapdev[0];
+  int ret;
+
+  opening->seat[0].state = service->state ? DEVICE_CLOSED : DEVICE_OPEN;
+  ret = seat_device (opening, service, 0);
+  if (ret < 0 || !service->state)
+    return ret;
+  ret = service_save_added (service, swapdev_path (dev));
+  if (ret == 0)
+    drum_open_device (service->drum, dev);
+  else if (drum_remove (service->drum, dev) == 0)
+    opening->swapdev[0] = dev; /* to be undone */
+  return ret;
+}
+
 int
-service_add (struct service *service, const struct swapdev_spec *spec)
+service_add (struct service *service, const struct swapdev_spec *asked)
 {
   struct opening opening = { .n = 0 };
-  int ret = open_devices (service, spec, 1, &opening);
+  struct swapdev_spec spec = *asked;
+  int ret;
 
+  spec.state = service->state ? service->identity.state : NULL;
+  ret = opening_add (&opening, service, &spec);
+  if (ret == 0)
+    ret = check_sizes (&opening);
   if (ret == 0) {
     ret = drum_check_place (service->drum, swapdev_nslots (opening.swapdev[0]));
     if (ret < 0)
       say_no_place (opening.swapdev[0], ret);
   }
   if (ret == 0)
-    ret = prepare_devices (&opening, service);
+    ret = prepare_device (opening.swapdev[0], service);
+  if (ret == 0)
+    ret = publish (service, &opening);
   if (ret < 0)
     undo_opening (&opening);
   return ret;
 }
 
+int
+service_drop (struct service *service, struct swapdev *dev)
+{
+  struct drum_seat seat = { .state = DEVICE_CLOSED, .prio = swapdev_prio (dev) };
+  int ret = service->state ? service_save_removed (service, swapdev_path (dev)) : 0;
+
+  if (ret < 0 && drum_add_at (service->drum, dev, &seat) == 0)
+    return ret;
+  if (service->state)
+    swapdev_disown (dev);
+  swapdev_close (dev); /* may take long: the last close of a block device writes what is cached */
+  return ret;
+}
+
+int
+service_sync (struct service *service)
+{
+  return service->state ? state_sync (service->state) : 0;
+}
+
+bool
+service_keeps_pages (const struct service *service)
+{
+  return service->state;
+}
+
 void
 service_stop (struct service *service)
 {
+  if (service_sync (service) < 0)
+    log_error ("state=: %s: not all of its pages could be made durable",
+               state_dir (service->state));
   export_destroy (service->export);
   drum_destroy (service->drum);
   destroy_bounce (service);
+  if (service->state)
+    state_close (service->state);
 }
 
 void
 service_undo (struct service *service)
 {
-  export_destroy (service->export);
+  if (service->export)
+    export_destroy (service->export);
   drum_undo (service->drum);
   destroy_bounce (service);
+  if (service->state)
+    state_undo (service->state);
 }

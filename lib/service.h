@@ -18,6 +18,7 @@
 struct bounce;
 struct drum;
 struct export;
+struct state;
 
 struct service_config {
   const struct swapdev_spec *devices;
@@ -27,12 +28,17 @@ struct service_config {
   bool checksum;
   bool direct; /* O_DIRECT where it can be */
   enum memlock_mode lock;
+  const char
+    *state_dir; /* absolute: what outlives a restart is kept there (state.h); NULL: nothing does */
+  bool sync;    /* with it: every write is durable before it is acknowledged */
+  bool repair;  /* with it: start with what is sound, and lose the rest */
 };
 
 struct service {
   struct drum *drum;
   struct export *export;
   struct bounce *bounce; /* for O_DIRECT; NULL: without */
+  struct state *state;   /* NULL: without */
   enum memlock_mode lock;
   bool locked;                      /* since service_lock: what is added is touched */
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
@@ -48,6 +54,19 @@ void service_enter_thread (const struct service *service);
 
 /* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
 int service_add (struct service *service, const struct swapdev_spec *spec);
+
+/* A device has been moved off and taken out of the drum (drum_remove): it goes. If that can't be noted in the state, it is in the drum
+ * again, closed. */
+int service_drop (struct service *service, struct swapdev *dev);
+
+/* What live changes do to devices is in the state when this returns 0. Nothing to do without one. */
+int service_save (struct service *service);
+
+/* Make durable what was acknowledged before: state_sync. */
+int service_sync (struct service *service);
+
+/* Are there pages to come back to after a restart? */
+bool service_keeps_pages (const struct service *service);
 
 /* The server ends. */
 void service_stop (struct service *service);

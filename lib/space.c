@@ -60,24 +60,50 @@ space_check (const struct space *s, uint32_t nslots)
   return find_gap (s, nslots, &start, &at);
 }
 
+static void
+insert_before (struct space *s, unsigned at, uint32_t first, uint32_t nslots, void *owner)
+{
+  unsigned n = get (s->n);
+
+  begin_change (s);
+  for (unsigned i = n; i > at; i--)
+    copy_range (&s->range[i], &s->range[i - 1]);
+  set (s->range[at].first, first);
+  set (s->range[at].end, first + nslots);
+  set (s->range[at].owner, owner);
+  set (s->n, n + 1);
+  end_change (s);
+}
+
 int
 space_insert (struct space *s, uint32_t nslots, void *owner, uint32_t *first)
 {
-  unsigned n = get (s->n), at;
+  unsigned at;
   uint64_t start;
   int ret = find_gap (s, nslots, &start, &at);
 
   if (ret < 0)
     return ret;
-  begin_change (s);
-  for (unsigned i = n; i > at; i--)
-    copy_range (&s->range[i], &s->range[i - 1]);
-  set (s->range[at].first, (uint32_t) start);
-  set (s->range[at].end, (uint32_t) (start + nslots));
-  set (s->range[at].owner, owner);
-  set (s->n, n + 1);
-  end_change (s);
+  insert_before (s, at, (uint32_t) start, nslots, owner);
   *first = (uint32_t) start;
+  return 0;
+}
+
+int
+space_insert_at (struct space *s, uint32_t first, uint32_t nslots, void *owner)
+{
+  uint64_t end = (uint64_t) first + nslots;
+  unsigned n = get (s->n), at = 0;
+
+  if (first == 0 || nslots == 0 || end > (uint64_t) SLOT_MAX + 1)
+    return -EINVAL;
+  if (n == SPACE_MAX)
+    return -EMFILE;
+  while (at < n && get (s->range[at].end) < first) /* a guard lies between */
+    at++;
+  if (at < n && get (s->range[at].first) <= end)
+    return -EEXIST;
+  insert_before (s, at, first, nslots, owner);
   return 0;
 }
 

@@ -30,6 +30,9 @@ struct space {
 /* Give owner the first gap of nslots slots, at *first. -EFBIG if there is none, -EMFILE if there are too many ranges. */
 int space_insert (struct space *s, uint32_t nslots, void *owner, uint32_t *first);
 
+/* Give owner just these slots. -EINVAL if there are no such; -EEXIST if they are somebody's, or a guard slot is; -EMFILE. */
+int space_insert_at (struct space *s, uint32_t first, uint32_t nslots, void *owner);
+
 /* Could it be given one now? 0, or what space_insert would say. */
 int space_check (const struct space *s, uint32_t nslots);
 

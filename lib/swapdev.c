@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "blist.h"
+#include "bootid.h"
 #include "bounce.h"
 #include "claim.h"
 #include "devio.h"
@@ -38,6 +40,7 @@ struct swapdev {
   _Alignas(PAGE_BYTES) unsigned char saved[RESERVED_BYTES];
   char *path;
   int prio;
+  unsigned asked_maxio;
   struct devio io;
   struct bounce *bounce; /* for O_DIRECT; or NULL */
   bool is_block;
@@ -49,6 +52,8 @@ struct swapdev {
   uint64_t size_bytes;
   struct swapdev_identity identity;
   struct badslots bad;
+  _Atomic bool dirty; /* written to since the last sync began */
+  bool unsynced;      /* a sync has failed */
   const struct prealloc_watch *watch;
   struct blist *blist;
   struct stats stats[2]; /* of reads, of writes */
@@ -203,6 +208,35 @@ find_identity (struct swapdev *dev)
   return 0;
 }
 
+/* Does it hold pages that a state folder other than ours knows of, and may come back for? */
+static int
+check_state (const struct swapdev *dev, const unsigned char *ours)
+{
+  const struct swapdev_identity *id = &dev->identity;
+  char text[UUID_STR_LEN];
+  uuid_t boot;
+
+  if (uuid_is_null (id->state) || (ours && uuid_compare (id->state, ours) == 0))
+    return 0;
+  bootid_read (boot);
+  if (!uuid_is_null (id->boot) && uuid_compare (id->boot, boot) != 0)
+    return 0;
+  uuid_unparse (id->state, text);
+  log_error ("%s: holds pages of the state %s%s: give the state= folder that has it, or force=yes "
+             "to lose them",
+             dev->path, text, ours ? ", which is not the one in state=" : "");
+  return -EEXIST;
+}
+
+/* Is it anybody else's? */
+static int
+check_owner (const struct swapdev *dev, const struct swapdev_spec *spec, const struct stat *st)
+{
+  if (dev->is_labelled)
+    return check_state (dev, spec->state);
+  return dev->created ? 0 : claim_check_foreign (dev->io.fd, dev->path, st, dev->size_bytes);
+}
+
 static int
 open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
 {
@@ -228,8 +262,8 @@ open_and_check (struct swapdev *dev, const struct swapdev_spec *spec)
   if ((ret = claim_lock (dev->io.fd, dev->path, &st)) < 0 ||
       (ret = find_size (dev, &st, spec->create_bytes)) < 0 || (ret = find_identity (dev)) < 0)
     return ret;
-  if (!dev->created && !dev->is_labelled && !spec->force)
-    ret = claim_check_foreign (dev->io.fd, dev->path, &st, dev->size_bytes);
+  if (!spec->force)
+    ret = check_owner (dev, spec, &st);
   if (ret == 0 && S_ISREG (st.st_mode) && (st.st_mode & 0077))
     log_warning ("%s: insecure permissions %04o, 0600 suggested: others can read what is swapped",
                  dev->path, st.st_mode & 07777);
@@ -252,6 +286,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   memset (dev, 0, sizeof *dev);
   dev->io.fd = -1;
   dev->prio = spec->prio;
+  dev->asked_maxio = spec->maxio;
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
@@ -320,11 +355,27 @@ use_direct (struct swapdev *dev)
   return 0;
 }
 
+/* Label and bad slots, for good. */
+static int
+write_reserved (struct swapdev *dev)
+{
+  struct label label = { .identity = dev->identity, .size_bytes = dev->size_bytes };
+  _Alignas(PAGE_BYTES) unsigned char pages[RESERVED_BYTES];
+  int ret;
+
+  label_encode (&label, pages);
+  badslots_encode (&dev->bad, pages + PAGE_BYTES);
+  ret = transfer_reserved (dev, pages, true);
+  if (ret == 0 && fdatasync (dev->io.fd) == -1)
+    ret = -errno;
+  if (ret < 0)
+    log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
+  return ret;
+}
+
 int
 swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
 {
-  struct label label = { .identity = *identity, .size_bytes = dev->size_bytes };
-  _Alignas(PAGE_BYTES) unsigned char pages[RESERVED_BYTES];
   int ret;
 
   if (!dev->is_block &&
@@ -340,15 +391,24 @@ swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identity)
     return ret;
   }
   dev->identity = *identity;
-  label_encode (&label, pages);
-  badslots_encode (&dev->bad, pages + PAGE_BYTES);
   dev->overwritten = true;
-  ret = transfer_reserved (dev, pages, true);
-  if (ret == 0 && fdatasync (dev->io.fd) == -1)
-    ret = -errno;
-  if (ret < 0)
-    log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
-  return ret;
+  return write_reserved (dev);
+}
+
+int
+swapdev_disown (struct swapdev *dev)
+{
+  uuid_clear (dev->identity.state);
+  uuid_clear (dev->identity.boot);
+  return write_reserved (dev);
+}
+
+int
+swapdev_sync (struct swapdev *dev)
+{
+  if (!dev->unsynced && atomic_exchange (&dev->dirty, false))
+    dev->unsynced = fdatasync (dev->io.fd) == -1;
+  return dev->unsynced ? -EIO : 0;
 }
 
 int
@@ -409,6 +469,12 @@ int
 swapdev_prio (const struct swapdev *dev)
 {
   return dev->prio;
+}
+
+unsigned
+swapdev_asked_maxio (const struct swapdev *dev)
+{
+  return dev->asked_maxio;
 }
 
 unsigned
@@ -536,6 +602,8 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
   begin_ns = stats_begin (stats);
   io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
   ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
+  if (write && !atomic_load (&dev->dirty))
+    atomic_store (&dev->dirty, true);
   inflight_end (io, ret);
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
   turnstile_leave (&dev->turnstile);

@@ -41,12 +41,13 @@ enum { SWAP_MAXIO_MAX = 65535 };
 
 /* What the user asks for. */
 struct swapdev_spec {
-  const char *path;                   /* absolute */
-  int prio;                           /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
-  unsigned maxio;                     /* requests at once, up to SWAP_MAXIO_MAX; 0: no limit */
-  uint64_t create_bytes;              /* create a regular file of this size; 0: it must exist */
-  struct bounce *bounce;              /* O_DIRECT, with these buffers; NULL: not */
-  bool force;                         /* take a device that may carry someone's data */
+  const char *path;           /* absolute */
+  int prio;                   /* SWAP_PRIO_MIN to SWAP_PRIO_MAX, higher is used first */
+  unsigned maxio;             /* requests at once, up to SWAP_MAXIO_MAX; 0: no limit */
+  uint64_t create_bytes;      /* create a regular file of this size; 0: it must exist */
+  struct bounce *bounce;      /* O_DIRECT, with these buffers; NULL: not */
+  bool force;                 /* take a device that may carry someone's data */
+  const unsigned char *state; /* UUID of the state folder whose pages it may hold; NULL: of none */
   const struct prealloc_watch *watch; /* of swapdev_prepare, which may take long; may be NULL */
 };
 
@@ -55,6 +56,9 @@ struct swapdev_identity {
   uuid_t drum;
   uuid_t device;
   uint64_t generation; /* raised at every start */
+  uuid_t
+    state; /* the state folder that knows what its slots hold; null: nobody does, once the server ends */
+  uuid_t boot; /* that folder is gone when the machine's boot is another one; null: it stays */
 };
 
 /* Open and lock the device, find its size and check that it may be taken.
@@ -76,6 +80,13 @@ int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identit
 /* Have all memory of its blist now; it is prepared. -ENOMEM. */
 int swapdev_touch (struct swapdev *dev);
 
+/* Make durable what was written before. Once that has failed nobody knows what is on the device: it fails for ever, with
+ * -EIO. Costs nothing if nothing was written since. One at a time. */
+int swapdev_sync (struct swapdev *dev);
+
+/* Its slots hold nothing any more: its label names no state. */
+int swapdev_disown (struct swapdev *dev);
+
 /* Close the device; it stays as it is. */
 void swapdev_close (struct swapdev *dev);
 
@@ -96,7 +107,8 @@ void swapdev_place_init (struct swapdev_place *place, const char *path);
 /* Is that its own path, or another name of the same file or block device? */
 bool swapdev_is_at (const struct swapdev *dev, const struct swapdev_place *place);
 
-int swapdev_prio (const struct swapdev *dev);
+int swapdev_prio (const struct swapdev *dev);             /* as it was asked for */
+unsigned swapdev_asked_maxio (const struct swapdev *dev); /* the same */
 
 /* How many requests may be under way at once (turnstile.h); any time, any thread. Label and bad slots need no turn. */
 unsigned swapdev_maxio (const struct swapdev *dev);

@@ -22,9 +22,9 @@
 static struct swapdev_spec *devices;
 static bool force;
 static char *control; /* path of the socket */
+static char *state;   /* and of the folder */
 static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true };
 
-/* nbdkit changes to / when it goes into the background. */
 static int
 make_absolute (struct swapdev_spec *spec)
 {
@@ -84,20 +84,21 @@ set_stripe (const char *value)
   return 0;
 }
 
+/* nbdkit changes to / when it goes into the background. */
 static int
-set_control (const char *value)
+set_path (const char *value, const char *wanted, char **path)
 {
-  char *path;
+  char *absolute;
 
   if (!*value) {
-    log_error ("control=: is empty: give the path of a socket");
+    log_error ("%s", wanted);
     return -EINVAL;
   }
-  path = nbdkit_absolute_path (value);
-  if (!path)
+  absolute = nbdkit_absolute_path (value);
+  if (!absolute)
     return -EINVAL;
-  free (control);
-  control = path;
+  free (*path);
+  *path = absolute;
   return 0;
 }
 
@@ -113,7 +114,13 @@ config_key (const char *key, const char *value)
   if (strcmp (key, "force") == 0)
     return parse_bool ("force=", value, &force);
   if (strcmp (key, "control") == 0)
-    return set_control (value);
+    return set_path (value, "control=: is empty: give the path of a socket", &control);
+  if (strcmp (key, "state") == 0)
+    return set_path (value, "state=: is empty: give the path of a folder", &state);
+  if (strcmp (key, "sync") == 0)
+    return parse_bool ("sync=", value, &config.sync);
+  if (strcmp (key, "state-repair") == 0)
+    return parse_bool ("state-repair=", value, &config.repair);
   if (strcmp (key, "direct") == 0)
     return parse_bool ("direct=", value, &config.direct);
   if (strcmp (key, "lock") == 0)
@@ -142,6 +149,7 @@ config_complete (void)
     }
   }
   config.devices = devices;
+  config.state_dir = state;
   return 0;
 }
 
@@ -164,7 +172,8 @@ config_free (void)
     free ((char *) devices[i].path);
   free (devices);
   free (control);
-  control = NULL;
+  free (state);
+  control = state = NULL;
   devices = NULL;
   config.ndevices = 0;
 }

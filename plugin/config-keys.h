@@ -32,6 +32,9 @@ void config_free (void);
   "direct=yes        Do I/O past the page cache (O_DIRECT): where the swapping host is this "      \
   "host.\n"                                                                                        \
   "lock=yes|strict   Keep the server in memory; strict: or do not start (default no).\n"           \
+  "state=DIR         Folder that keeps what survives a restart (default: none).\n"                 \
+  "sync=yes          Make every write durable before it is answered (default no).\n"               \
+  "state-repair=yes  Start with what is sound of a damaged state, and lose the rest.\n"            \
   "checksum=no       Do not keep and check a checksum of every page (default yes)."
 
 #endif

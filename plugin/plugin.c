@@ -221,24 +221,29 @@ drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t f
   return result (export_read (handle, buf, count, offset));
 }
 
-/* NBDKIT_FLAG_FUA, here and below: without state= the contents live as long as the server, and a write that is done is
- * as durable as it can be. */
+/* A change is done; with NBDKIT_FLAG_FUA it is to be durable, too. */
+static int
+changed (void *handle, int ret, uint32_t flags)
+{
+  return result (ret == 0 && (flags & NBDKIT_FLAG_FUA) ? export_flush (handle) : ret);
+}
+
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_write (handle, buf, count, offset));
+  return changed (handle, export_write (handle, buf, count, offset), flags);
 }
 
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  return 0;
+  return result (export_flush (handle));
 }
 
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_trim (handle, count, offset));
+  return changed (handle, export_trim (handle, count, offset), flags);
 }
 
 /* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
@@ -246,7 +251,8 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO));
+  return changed (handle, export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO),
+                  flags);
 }
 
 static int
@@ -304,7 +310,7 @@ static struct nbdkit_plugin plugin = {
   .can_extents        = yes,
   .can_fua            = fua_native,
   .can_cache          = cache_native,
-  .can_multi_conn     = yes, /* a flush covers all connections: it has nothing to do on any */
+  .can_multi_conn     = yes, /* a flush covers all connections */
   .pread              = drum_pread,
   .pwrite             = drum_pwrite,
   .flush              = drum_flush,

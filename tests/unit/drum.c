@@ -253,6 +253,7 @@ Test (drum, range_of_a_removed_device_is_used_again)
   cr_assert_eq (drum_remove (d, b), -EBUSY);
   drum_give (d, first + SWAPDEV_NRESERVED, 1);
   cr_assert_eq (drum_remove (d, b), 0);
+  swapdev_close (b);
   cr_assert_eq (drum_devices (d, devices, 4), 2);
   cr_assert_eq (drum_nfree (d), 100);
   cr_assert_eq (drum_add_file (d, "d", 0, 51), 1 + 3 * 53 + 2, "does not fit");
@@ -272,6 +273,7 @@ Test (drum, removes_only_its_own)
   cr_assert_eq (drum_add (other, a), 0);
   cr_assert_eq (drum_remove (d, a), -ENOENT);
   cr_assert_eq (drum_remove (other, a), 0);
+  swapdev_close (a);
   drum_destroy (d);
   drum_destroy (other);
 }
@@ -427,8 +429,10 @@ Test (drum, a_device_leaves_kept_slots_behind)
   drum_add_file (d, "a", 5, 64);
   cr_assert_eq (drum_add (d, b), 0);
   cr_assert_eq (drum_take (d, 64), 1 + SWAPDEV_NRESERVED);
-  if (drum_remove (d, b) == 0)
+  if (drum_remove (d, b) == 0) {
+    swapdev_close (b);
     cr_assert_eq (drum_alloc (d, 0, 1, runs, &nruns), 0, "a full drum can't be rewritten");
+  }
   drum_destroy (d);
 }
 

@@ -270,6 +270,7 @@ Test (drum_health, a_failed_one_goes)
     cr_assert_eq (drum_alloc (drum, 0, 1, runs, &nruns), 0);
   }
   cr_assert_eq (drum_remove (drum, dev), 0);
+  swapdev_close (dev);
 }
 
 /* Slots that took no data since there was no space wait for a while; if they are too many runs, they are free instead. */

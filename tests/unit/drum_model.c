@@ -316,6 +316,7 @@ step_remove (struct model *m)
          (unsigned) others.nfree);
   if (expected < 0)
     return;
+  swapdev_close (dev->swapdev);
   for (uint32_t slot = dev->first; slot < dev->end; slot++)
     m->state[slot] = NOBODYS;
   *dev = m->device[--m->ndevices];

@@ -140,8 +140,11 @@ static int
 remove_main (struct job *job, void *dev)
 {
   struct evacuation ev = everything ();
+  int ret = evacuate_device (job, &ev, dev, force);
 
-  return evacuate_device (job, &ev, dev, force);
+  if (ret == 0)
+    swapdev_close (dev);
+  return ret;
 }
 
 static int

@@ -194,6 +194,8 @@ order_main (struct job *job, void *opaque)
   in_job = true;
   ret = order.dev ? evacuate_device (job, &order.ev, order.dev, order.force)
                   : evacuate_upwards (job, &order.ev);
+  if (order.dev && ret == 0)
+    swapdev_close (order.dev);
   if (hook.job_waits_or_ends)
     sem_post (hook.job_waits_or_ends);
   return ret;

@@ -23,6 +23,19 @@ scratch_count (void)
   return n - 2; /* . and .. */
 }
 
+unsigned
+count_open_files (void)
+{
+  DIR *d = opendir ("/proc/self/fd");
+  unsigned n = 0;
+
+  cr_assert_not_null (d);
+  while (readdir (d))
+    n++;
+  closedir (d);
+  return n;
+}
+
 char *
 file_make (const char *name, uint64_t size_bytes)
 {

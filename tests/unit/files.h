@@ -11,6 +11,9 @@
 /* How many entries the folder has. */
 unsigned scratch_count (void);
 
+/* How many files this process has open. */
+unsigned count_open_files (void);
+
 /* Make a file of this size, mode 0600, all of it a hole. */
 char *file_make (const char *name, uint64_t size_bytes);
 

@@ -336,6 +336,7 @@ Test (medic, a_device_that_is_looked_at_stays)
   drum_suspect_later (drum, dev, run, 0);
   __real_drum_suspect_end (drum, dev);
   cr_assert_eq (drum_remove (drum, dev), 0, "suspect slots are nobody's");
+  swapdev_close (dev);
 }
 
 /* Who is dismissed goes, whatever is sick; the next one finds it. */

@@ -8,7 +8,6 @@
 
 #include <blkid/blkid.h>
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -27,47 +26,7 @@
 #include "devices.h"
 #include "files.h"
 #include "logged.h"
-
-enum { DISARMED = -1 };
-
-static int fail_in = DISARMED; /* so many calls from now */
-static const char *failed_call;
-static int nallocated; /* allocations that were not freed */
-
-/* Is it this call's turn to fail? */
-static bool
-fails (const char *call, int err)
-{
-  if (fail_in == DISARMED || fail_in-- > 0)
-    return false;
-  failed_call = call;
-  errno = err;
-  return true;
-}
-
-#define WRAP(type, name, parameters, arguments, failure, err) \
-  type __real_##name parameters;                              \
-  type __wrap_##name parameters;                              \
-  type __wrap_##name parameters                               \
-  {                                                           \
-    if (fails (#name, err))                                   \
-      return failure;                                         \
-    return __real_##name arguments;                           \
-  }
-
-/* The same for what gives memory. */
-#define WRAP_ALLOC(name, parameters, arguments) \
-  void *__real_##name parameters;               \
-  void *__wrap_##name parameters;               \
-  void *__wrap_##name parameters                \
-  {                                             \
-    void *mem = NULL;                           \
-                                                \
-    if (!fails (#name, ENOMEM))                 \
-      mem = __real_##name arguments;            \
-    nallocated += mem != NULL;                  \
-    return mem;                                 \
-  }
+#include "nth.h"
 
 WRAP_ALLOC (malloc, (size_t n), (n))
 WRAP_ALLOC (calloc, (size_t n, size_t size), (n, size))
@@ -86,15 +45,7 @@ WRAP (ssize_t, pwritev, (int fd, const struct iovec *iov, int niov, off_t offset
       (fd, iov, niov, offset), -1, EIO)
 WRAP (blkid_probe, blkid_new_probe, (void), (), NULL, ENOMEM)
 
-void __real_free (void *mem);
-void __wrap_free (void *mem);
-
-void
-__wrap_free (void *mem)
-{
-  nallocated -= mem != NULL;
-  __real_free (mem);
-}
+WRAP_FREE
 
 int __real_open (const char *path, int flags, ...);
 int __wrap_open (const char *path, int flags, ...);
@@ -142,18 +93,6 @@ setup (void)
 }
 
 TestSuite (service_faults, .init = setup, .fini = scratch_teardown, .timeout = 120);
-
-static unsigned
-count_open_files (void)
-{
-  DIR *dir = opendir ("/proc/self/fd");
-  unsigned n = 0;
-
-  while (readdir (dir))
-    n++;
-  closedir (dir);
-  return n;
-}
 
 /* An empty sparse file, one that holds data, and one that does not exist yet. */
 static void

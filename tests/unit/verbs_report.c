@@ -27,13 +27,13 @@
 static sem_t added, added_goes_on; /* if add_stops: an add is in the drum, but not yet at its end */
 static atomic_bool add_stops;
 
-int __real_drum_add (struct drum *d, struct swapdev *dev);
-int __wrap_drum_add (struct drum *d, struct swapdev *dev);
+int __real_drum_add_at (struct drum *d, struct swapdev *dev, const struct drum_seat *seat);
+int __wrap_drum_add_at (struct drum *d, struct swapdev *dev, const struct drum_seat *seat);
 
 int
-__wrap_drum_add (struct drum *d, struct swapdev *dev)
+__wrap_drum_add_at (struct drum *d, struct swapdev *dev, const struct drum_seat *seat)
 {
-  int ret = __real_drum_add (d, dev);
+  int ret = __real_drum_add_at (d, dev, seat);
 
   if (atomic_load (&add_stops)) {
     sem_post (&added);

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "mapfile.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devio.h"
+#include "log.h"
+#include "pagemap.h"
+
+enum { ENTRY_BYTES = 8 };
+
+_Static_assert(sizeof (struct pagemap_entry) == ENTRY_BYTES, "entries are converted in place");
+
+struct mapfile {
+  struct devio io;
+  char *path;
+  uint64_t npages;
+  _Atomic bool dirty; /* written to since the last sync began */
+  int sync_error;     /* of the first sync that failed; mapfile_sync's */
+};
+
+static int
+alloc (const char *dir, const char *name, uint64_t npages, struct mapfile **made)
+{
+  struct mapfile *mf = calloc (1, sizeof *mf);
+
+  if (!mf || asprintf (&mf->path, "%s/%s", dir, name) == -1) {
+    free (mf);
+    log_error ("%s/%s: no memory for it", dir, name);
+    return -ENOMEM;
+  }
+  mf->io.fd = -1;
+  mf->npages = npages;
+  *made = mf;
+  return 0;
+}
+
+void
+mapfile_close (struct mapfile *mf)
+{
+  if (mf->io.fd != -1)
+    close (mf->io.fd);
+  free (mf->path);
+  free (mf);
+}
+
+/* One by this name is another, or what a create that was killed has left. */
+static int
+make (int dirfd, const char *name, struct mapfile *mf)
+{
+  if (unlinkat (dirfd, name, 0) == -1 && errno != ENOENT)
+    return -errno;
+  mf->io.fd = openat (dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (mf->io.fd == -1)
+    return -errno;
+  if (ftruncate (mf->io.fd, (off_t) (mf->npages * ENTRY_BYTES)) == 0 && fsync (mf->io.fd) == 0 &&
+      fsync (dirfd) == 0)
+    return 0;
+  return -errno;
+}
+
+int
+mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npages,
+                struct mapfile **made)
+{
+  struct mapfile *mf;
+  int ret = alloc (dir, name, npages, &mf);
+
+  if (ret < 0)
+    return ret;
+  ret = npages <= INT64_MAX / ENTRY_BYTES ? make (dirfd, name, mf) : -EFBIG;
+  if (ret < 0) {
+    log_error ("%s: the map of an export can't be made: %s", mf->path, strerror (-ret));
+    if (mf->io.fd != -1)
+      unlinkat (dirfd, name, 0);
+    mapfile_close (mf);
+    return ret;
+  }
+  *made = mf;
+  return 0;
+}
+
+static int
+open_existing (int dirfd, const char *name, struct mapfile *mf)
+{
+  struct stat st;
+
+  mf->io.fd = openat (dirfd, name, O_RDWR | O_CLOEXEC);
+  if (mf->io.fd == -1 || fstat (mf->io.fd, &st) == -1) {
+    int ret = -errno;
+
+    log_error ("%s: the map of an export can't be opened: %s", mf->path, strerror (-ret));
+    return ret;
+  }
+  if (!S_ISREG (st.st_mode)) {
+    log_error ("%s: is no regular file, and should be the map of an export", mf->path);
+    return -EINVAL;
+  }
+  if ((uint64_t) st.st_size % ENTRY_BYTES || (uint64_t) st.st_size / ENTRY_BYTES != mf->npages) {
+    log_error ("%s: is %jd bytes, and a map of %" PRIu64 " pages has 8 for each: it was cut, or "
+               "is that of another export",
+               mf->path, (intmax_t) st.st_size, mf->npages);
+    return -EINVAL;
+  }
+  return 0;
+}
+
+int
+mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
+              struct mapfile **opened)
+{
+  struct mapfile *mf;
+  int ret = alloc (dir, name, npages, &mf);
+
+  if (ret < 0)
+    return ret;
+  ret = open_existing (dirfd, name, mf);
+  if (ret < 0) {
+    mapfile_close (mf);
+    return ret;
+  }
+  *opened = mf;
+  return 0;
+}
+
+const char *
+mapfile_path (const struct mapfile *mf)
+{
+  return mf->path;
+}
+
+/* A file system writes whole pages of memory, which have whole entries; where it cuts one it is not counted. */
+unsigned
+mapfile_write (struct mapfile *mf, uint64_t page, const struct pagemap_entry *entries, unsigned n,
+               int *error)
+{
+  uint64_t buffer[MAPFILE_BATCH];
+  struct iovec iov = { .iov_base = buffer, .iov_len = n * ENTRY_BYTES };
+  int ret;
+
+  for (unsigned i = 0; i < n; i++)
+    buffer[i] = htole64 ((uint64_t) entries[i].sum << 32 | entries[i].slot);
+  ret = devio_transfer (&mf->io, (off_t) (page * ENTRY_BYTES), &iov, n > 0, true, NULL);
+  atomic_store (&mf->dirty, true); /* afterwards: see mapfile_sync */
+  if (ret == 0)
+    return n;
+  *error = ret;
+  return (unsigned) ((size_t) ((char *) iov.iov_base - (char *) buffer) / ENTRY_BYTES);
+}
+
+/* What was written before has set dirty by now. If it is cleared here, fdatasync comes later, and takes that along; what is
+ * written meanwhile sets it again. */
+int
+mapfile_sync (struct mapfile *mf)
+{
+  if (mf->sync_error || !atomic_exchange (&mf->dirty, false))
+    return mf->sync_error;
+  while (fdatasync (mf->io.fd) == -1)
+    if (errno != EINTR)
+      return mf->sync_error = -errno;
+  return 0;
+}
+
+/* The next part that is no hole, of whole entries: at or behind *first, half open. All that is left, if the file system does not tell. False if
+ * there is none. */
+static bool
+next_data (const struct mapfile *mf, uint64_t *first, uint64_t *end)
+{
+  off_t data = lseek (mf->io.fd, (off_t) (*first * ENTRY_BYTES), SEEK_DATA), hole;
+
+  *end = mf->npages;
+  if (data == -1)
+    return errno != ENXIO && *first < *end;
+  hole = lseek (mf->io.fd, data, SEEK_HOLE);
+  *first = (uint64_t) data / ENTRY_BYTES;
+  if (hole != -1 && ((uint64_t) hole + ENTRY_BYTES - 1) / ENTRY_BYTES < *end)
+    *end = ((uint64_t) hole + ENTRY_BYTES - 1) / ENTRY_BYTES;
+  return *first < *end;
+}
+
+static int
+read_entries (const struct mapfile *mf, uint64_t first, struct pagemap_entry *entries, unsigned n)
+{
+  struct iovec iov = { .iov_base = entries, .iov_len = n * ENTRY_BYTES };
+  int ret = devio_transfer (&mf->io, (off_t) (first * ENTRY_BYTES), &iov, 1, false, NULL);
+
+  if (ret < 0) {
+    log_error ("%s: can't be read from byte %" PRIu64 " on: %s", mf->path, first * ENTRY_BYTES,
+               strerror (-ret));
+    return ret;
+  }
+  for (unsigned i = 0; i < n; i++) {
+    uint64_t entry;
+
+    memcpy (&entry, &entries[i], sizeof entry);
+    entry = le64toh (entry);
+    entries[i] =
+      (struct pagemap_entry){ .slot = (uint32_t) entry, .sum = (uint32_t) (entry >> 32) };
+  }
+  return 0;
+}
+
+int
+mapfile_read (struct mapfile *mf,
+              int (*each) (void *opaque, uint64_t page, const struct pagemap_entry *entries,
+                           unsigned n),
+              void *opaque)
+{
+  struct pagemap_entry *entries = malloc (MAPFILE_READ * sizeof *entries);
+  int ret = 0;
+
+  if (!entries) {
+    log_error ("%s: no memory to read it with", mf->path);
+    return -ENOMEM;
+  }
+  for (uint64_t page = 0, end; ret == 0 && next_data (mf, &page, &end);)
+    for (unsigned n; ret == 0 && page < end; page += n) {
+      n = end - page < MAPFILE_READ ? (unsigned) (end - page) : MAPFILE_READ;
+      ret = read_entries (mf, page, entries, n);
+      if (ret == 0)
+        ret = each (opaque, page, entries, n);
+    }
+  free (entries);
+  return ret;
+}

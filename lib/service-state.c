@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * service-state.c - what of a service outlives a restart: from a manifest to its devices and exports, and back.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bootid.h"
+#include "drum-devices.h"
+#include "drum.h"
+#include "export.h"
+#include "log.h"
+#include "manifest.h"
+#include "mapfile.h"
+#include "restore.h"
+#include "service-impl.h"
+#include "state.h"
+#include "swapdev.h"
+#include "units.h"
+
+enum { DEFAULT_EXPORT = 1 }; /* number of its map file */
+
+/* What is new, beside what the drum tells. */
+struct change {
+  struct service *service;
+  const struct service_config *config; /* of the start that is being done; or NULL */
+  const char *added, *removed;         /* paths */
+};
+
+static bool
+is_removed (const struct manifest *m, const char *path)
+{
+  for (unsigned i = 0; i < m->nremoved; i++)
+    if (strcmp (m->removed[i], path) == 0)
+      return true;
+  return false;
+}
+
+static bool
+is_named (const struct service_config *config, const char *path)
+{
+  for (unsigned i = 0; i < config->ndevices; i++)
+    if (strcmp (config->devices[i].path, path) == 0)
+      return true;
+  return false;
+}
+
+/* Open those that the start names, but for those that were removed while the server ran. */
+static int
+open_named (const struct service_config *config, const struct service *service,
+            const struct manifest *m, struct opening *opening)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < config->ndevices && ret == 0; i++) {
+    struct swapdev_spec spec = config->devices[i];
+
+    spec.state = m ? m->state : NULL;
+    if (m && is_removed (m, spec.path))
+      log_notice (
+        "%s: was removed while the server ran, and is left out: drumctl add brings it back",
+        spec.path);
+    else
+      ret = opening_add (opening, service, &spec);
+  }
+  return ret;
+}
+
+/* Which one is it? opening->n: none. */
+static unsigned
+find_known (const struct opening *opening, const struct manifest_device *known)
+{
+  unsigned i = 0;
+
+  while (i < opening->n &&
+         (!swapdev_is_labelled (opening->swapdev[i]) ||
+          uuid_compare (swapdev_identity (opening->swapdev[i])->device, known->uuid) != 0))
+    i++;
+  return i;
+}
+
+static int
+refuse_known (const struct service_config *config, const char *path, const char *what)
+{
+  if (config->repair) {
+    log_warning ("%s: %s: its pages are lost", path, what);
+    return 0;
+  }
+  log_error (
+    "%s: %s, and the state in %s has pages on it: bring it back, name its new path, or give "
+    "state-repair=yes to lose them",
+    path, what, config->state_dir);
+  return -EBADMSG;
+}
+
+static bool
+is_opened (const struct opening *opening, const char *path)
+{
+  for (unsigned i = 0; i < opening->n; i++)
+    if (strcmp (swapdev_path (opening->swapdev[i]), path) == 0)
+      return true;
+  return false;
+}
+
+/* Look for one that the start does not name where it was. */
+static int
+open_recorded (const struct service_config *config, const struct service *service,
+               const struct manifest *m, const struct manifest_device *known,
+               struct opening *opening)
+{
+  struct swapdev_spec spec = {
+    .path = known->path, .prio = known->given_prio, .maxio = known->given_maxio, .state = m->state
+  };
+  bool is_another = is_opened (opening, known->path);
+  int ret = is_another ? 0 : opening_add (opening, service, &spec);
+
+  if (ret == -ENOMEM)
+    return ret;
+  if (ret < 0)
+    return refuse_known (config, known->path, "can't be opened");
+  if (find_known (opening, known) < opening->n)
+    return 0;
+  if (!is_another)
+    swapdev_undo (opening->swapdev[--opening->n]);
+  return refuse_known (config, known->path, "is another device than it was");
+}
+
+/* Is that the device as the state left it? */
+static const char *
+find_fault (const struct manifest *m, const struct manifest_device *known,
+            const struct swapdev *dev)
+{
+  const struct swapdev_identity *id = swapdev_identity (dev);
+
+  if (swapdev_nslots (dev) != known->nslots)
+    return "has another size than it had";
+  if (uuid_compare (id->state, m->state) != 0)
+    return "has been used without this state since";
+  return NULL;
+}
+
+static bool
+is_of_this_generation (const struct manifest *m, const struct swapdev_identity *id)
+{
+  return id->generation == m->generation || (m->starting && id->generation + 1 == m->generation);
+}
+
+/* Give opening number i the seat that it had. */
+static int
+seat_known (const struct service_config *config, const struct manifest *m,
+            const struct manifest_device *known, struct opening *opening, unsigned i)
+{
+  struct swapdev *dev = opening->swapdev[i];
+  const char *fault = find_fault (m, known, dev);
+
+  if (fault)
+    return refuse_known (config, swapdev_path (dev), fault);
+  if (!is_of_this_generation (m, swapdev_identity (dev)) && !config->repair) {
+    log_error ("%s: is of generation %" PRIu64 ", and the state in %s of %" PRIu64
+               ": the state is an old copy, or the device is: put the right one back, or give "
+               "state-repair=yes to lose the pages that are not there any more",
+               swapdev_path (dev), swapdev_identity (dev)->generation, config->state_dir,
+               m->generation);
+    return -EBADMSG;
+  }
+  opening->seat[i] = (struct drum_seat){
+    .first = known->first,
+    .state = known->state == DEVICE_CLOSING ? DEVICE_OPEN : (enum drum_device_state) known->state,
+    .prio = swapdev_prio (dev) == known->given_prio ? known->prio : swapdev_prio (dev),
+    .leave = { known->leaving, known->leave_force, known->leave_rate },
+  };
+  if (swapdev_asked_maxio (dev) == known->given_maxio)
+    swapdev_set_maxio (dev, known->maxio);
+  return 0;
+}
+
+/* No two may be copies of one device. */
+static int
+check_copies (const struct opening *opening)
+{
+  for (unsigned i = 0; i < opening->n; i++)
+    for (unsigned k = 0; k < i; k++)
+      if (uuid_compare (swapdev_identity (opening->swapdev[i])->device,
+                        swapdev_identity (opening->swapdev[k])->device) == 0) {
+        log_error (
+          "%s: carries the same label as %s: one is a copy: leave it out, or overwrite its "
+          "first two pages with zeroes",
+          swapdev_path (opening->swapdev[i]), swapdev_path (opening->swapdev[k]));
+        return -EEXIST;
+      }
+  return 0;
+}
+
+int
+service_open_known (const struct service_config *config, struct service *service,
+                    struct opening *opening)
+{
+  const struct manifest *m = state_manifest (service->state);
+  int ret = open_named (config, service, m, opening);
+
+  for (unsigned k = 0; m && k < m->ndevices && ret == 0; k++) {
+    unsigned i;
+
+    if (find_known (opening, &m->devices[k]) == opening->n)
+      ret = open_recorded (config, service, m, &m->devices[k], opening);
+    i = find_known (opening, &m->devices[k]);
+    if (ret == 0 && i < opening->n)
+      ret = seat_known (config, m, &m->devices[k], opening, i);
+  }
+  return ret < 0 ? ret : check_copies (opening);
+}
+
+static int
+compose_beginning (void *opaque, const struct manifest *before, struct manifest *m)
+{
+  const struct service *service = opaque;
+  int ret = manifest_copy (before, m);
+
+  if (ret < 0)
+    return ret;
+  uuid_copy (m->state, service->identity.state);
+  uuid_copy (m->drum, service->identity.drum);
+  m->generation = service->identity.generation;
+  m->starting = true;
+  return 0;
+}
+
+int
+service_begin_state (struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+  struct swapdev_identity *id = &service->identity;
+
+  if (m) {
+    uuid_copy (id->drum, m->drum);
+    uuid_copy (id->state, m->state);
+    id->generation = m->generation + !m->starting;
+  } else
+    uuid_generate (id->state);
+  if (!state_is_durable (service->state))
+    bootid_read (id->boot);
+  return state_update (service->state, compose_beginning, service);
+}
+
+static int
+add_string (char ***strings, unsigned *n, const char *text)
+{
+  char **more = realloc (*strings, (*n + 1) * sizeof *more);
+
+  if (!more)
+    return -ENOMEM;
+  *strings = more;
+  more[*n] = strdup (text);
+  return more[*n] ? (++*n, 0) : -ENOMEM;
+}
+
+/* Those that a start is to leave out. */
+static int
+compose_removed (const struct change *change, const struct manifest *before, struct manifest *m)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < before->nremoved && ret == 0; i++) {
+    const char *path = before->removed[i];
+
+    if ((change->added && strcmp (path, change->added) == 0) ||
+        (change->removed && strcmp (path, change->removed) == 0) ||
+        (change->config && !is_named (change->config, path)))
+      continue;
+    ret = add_string (&m->removed, &m->nremoved, path);
+  }
+  if (ret == 0 && change->removed)
+    ret = add_string (&m->removed, &m->nremoved, change->removed);
+  return ret;
+}
+
+static int
+compose_device (const struct drum_device_info *info, struct manifest_device *dev)
+{
+  *dev = (struct manifest_device){
+    .path = strdup (swapdev_path (info->swapdev)),
+    .first = info->first,
+    .nslots = info->end - info->first,
+    .prio = info->prio,
+    .given_prio = swapdev_prio (info->swapdev),
+    .maxio = swapdev_maxio (info->swapdev),
+    .given_maxio = swapdev_asked_maxio (info->swapdev),
+    .state = info->state,
+    .leaving = info->leave.wanted,
+    .leave_force = info->leave.force,
+    .leave_rate = info->leave.rate,
+  };
+  uuid_copy (dev->uuid, swapdev_identity (info->swapdev)->device);
+  return dev->path ? 0 : -ENOMEM;
+}
+
+static int
+compose_devices (const struct service *service, struct manifest *m)
+{
+  struct drum_device_info info[DRUM_MAX_DEVICES];
+  unsigned n;
+  int ret = 0;
+
+  drum_hold_devices (service->drum);
+  n = drum_devices (service->drum, info, DRUM_MAX_DEVICES);
+  m->devices = calloc (n ? n : 1, sizeof *m->devices);
+  if (!m->devices)
+    ret = -ENOMEM;
+  while (ret == 0 && m->ndevices < n) {
+    ret = compose_device (&info[m->ndevices], &m->devices[m->ndevices]);
+    m->ndevices += ret == 0;
+  }
+  drum_release_devices (service->drum);
+  return ret;
+}
+
+static int
+compose_exports (const struct service *service, struct manifest *m)
+{
+  m->exports = calloc (1, sizeof *m->exports);
+  if (!m->exports)
+    return -ENOMEM;
+  m->exports[0] = (struct manifest_export){
+    .name = strdup (export_name (service->export)),
+    .size_bytes = export_size_bytes (service->export),
+    .number = DEFAULT_EXPORT,
+  };
+  if (!m->exports[0].name)
+    return -ENOMEM;
+  m->nexports = 1;
+  return 0;
+}
+
+/* What the state says of the default export; NULL: nothing. */
+static const struct manifest_export *
+find_export (const struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+
+  return m && m->nexports ? &m->exports[0] : NULL;
+}
+
+static int
+compose (void *opaque, const struct manifest *before, struct manifest *m)
+{
+  const struct change *change = opaque;
+  const struct service *service = change->service;
+  int ret;
+
+  uuid_copy (m->state, service->identity.state);
+  uuid_copy (m->drum, service->identity.drum);
+  m->generation = service->identity.generation;
+  bootid_read (m->boot);
+  ret = compose_removed (change, before, m);
+  if (ret == 0)
+    ret = compose_devices (service, m);
+  if (ret == 0)
+    ret = compose_exports (service, m);
+  if (ret < 0)
+    log_error ("state=: %s: no memory for it", state_dir (service->state));
+  return ret;
+}
+
+static int
+update (const struct change *change)
+{
+  struct state *state = change->service->state;
+
+  return state ? state_update (state, compose, (void *) change) : 0;
+}
+
+int
+service_finish_state (const struct service_config *config, struct service *service)
+{
+  return update (&(struct change){ .service = service, .config = config });
+}
+
+int
+service_save (struct service *service)
+{
+  return update (&(struct change){ .service = service });
+}
+
+int
+service_save_added (struct service *service, const char *path)
+{
+  return update (&(struct change){ .service = service, .added = path });
+}
+
+int
+service_save_removed (struct service *service, const char *path)
+{
+  return update (&(struct change){ .service = service, .removed = path });
+}
+
+int
+service_known_size (const struct service_config *config, const struct service *service,
+                    uint64_t *bytes)
+{
+  const struct manifest_export *known = find_export (service);
+  char has[16], asked[16];
+
+  *bytes = known ? known->size_bytes : 0;
+  if (!known || config->size_bytes == 0 || config->size_bytes == known->size_bytes)
+    return 0;
+  log_error ("size=: is %" PRIu64 " bytes (%s), and the state in %s has an export of %" PRIu64
+             " (%s): give that, or leave size= out",
+             config->size_bytes, format_bytes (config->size_bytes, asked), config->state_dir,
+             known->size_bytes, format_bytes (known->size_bytes, has));
+  return -EINVAL;
+}
+
+int
+service_open_map (struct service *service, struct export_config *export)
+{
+  export->state = service->state;
+  return state_map (service->state, DEFAULT_EXPORT, export->size_bytes >> PAGE_SHIFT,
+                    !find_export (service), &export->file);
+}
+
+int
+service_restore_map (const struct service_config *config, struct service *service)
+{
+  struct restore r = {
+    .drum = service->drum,
+    .exports = &service->export,
+    .nexports = 1,
+    .repair = config->repair,
+    .dir = config->state_dir,
+  };
+  uint64_t nlost = 0;
+  uuid_t boot;
+  int ret = state_keep (service->state, export_file (service->export));
+
+  state_set_drum (service->state, service->drum);
+  if (ret < 0 || !find_export (service))
+    return ret;
+  bootid_read (boot);
+  r.rebooted = uuid_compare (boot, state_manifest (service->state)->boot) != 0;
+  return restore_exports (&r, &nlost);
+}
