@@ -26,8 +26,10 @@ enum {
   ADOPT_MS = 5000, /* the kernel takes a moment to see that a socket is dead */
   ADOPT_RETRY_MS = 10,
   DEAD_SECONDS = 86400, /* the longest outage */
-  /* How soon what was sent to a server that has gone is sent to the next one; the kernel's default is 30 s. */
+  /* How soon what was sent to a server that has gone is sent to the next one. With several connections the kernel also takes one
+   * for dead whose server is slower than this. The default is 30 s. */
   IO_TIMEOUT_MS = 5000,
+  IO_TIMEOUT_SEVERAL_MS = 10000,
 };
 
 static const char in_use_word = 'y';
@@ -357,8 +359,7 @@ attach (struct keeper *k, int index, char *why)
   k->attached = k->up = true;
   k->since = nbdclient_now ();
   snprintf (k->device, sizeof k->device, "/dev/nbd%d", k->index);
-  if (k->nsockets == 1)
-    set_queue (k, "io_timeout", IO_TIMEOUT_MS);
+  set_queue (k, "io_timeout", k->nsockets == 1 ? IO_TIMEOUT_MS : IO_TIMEOUT_SEVERAL_MS);
   if (k->export.max_block && k->export.max_block < 128 << 10)
     set_queue (k, "max_sectors_kb", k->export.max_block >> 10);
   return 0;
