@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * change.c - the verbs that change something: add, remove, rebalance, priority, maxio; cancel and wait.
+ * change.c - the verbs that change something: add, remove, rebalance, scrub, priority, maxio, shutdown; cancel and wait.
  */
 #include <config.h>
 
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -29,9 +31,9 @@ struct manner {
   bool force, no_wait;
 };
 
-#define RATE_OPTION(m)                                                                 \
-  {                                                                                    \
-    'r', "rate", "RATE", option_size, &(m).rate, "move at most so much a second: 100M" \
+#define RATE_OPTION(m)                                                            \
+  {                                                                               \
+    'r', "rate", "RATE", option_size, &(m).rate, "at most so much a second: 100M" \
   }
 #define NO_WAIT_OPTION(m)                                                                     \
   {                                                                                           \
@@ -102,6 +104,9 @@ run_job (struct json_object *request, const struct manner *manner)
 }
 
 enum { NO_PRIO = INT_MIN };
+
+/* Seconds: what a server takes at most for a shutdown, and how much longer its answer, or its end, may take. */
+enum { MAX_SHUTDOWN = 3600, GRACE = 10 };
 
 /* --prio and --size say the same as prio= and size=, and more than the default. */
 static bool
@@ -217,6 +222,30 @@ const struct verb verb_rebalance = {
   .run = run_rebalance,
 };
 
+static int
+run_scrub (const struct verb *self, int argc, char **argv)
+{
+  struct manner manner = { .force = false };
+  const struct option_spec options[] = { RATE_OPTION (manner), NO_WAIT_OPTION (manner), { 0 } };
+  struct json_object *request;
+  int status = options_parse (self, options, 0, 1, &argc, &argv);
+
+  if (status >= 0)
+    return status;
+  request = request_new ("scrub");
+  if (argc == 0 || request_path (request, argv[0]))
+    return run_job (request, &manner);
+  json_object_put (request);
+  return STATUS_USAGE;
+}
+
+const struct verb verb_scrub = {
+  .name = "scrub",
+  .operands = "[PATH]",
+  .summary = "Read all pages, or those on one device, and tell which can't be read.",
+  .run = run_scrub,
+};
+
 /* Ask for what is done at once. */
 static int
 run_request (struct json_object *request)
@@ -275,6 +304,66 @@ const struct verb verb_maxio = {
   .summary = "Change how many requests a device gets at once, 1 to 65535; 0 is no limit.",
   .ordered = true,
   .run = run_maxio,
+};
+
+/* It closes its files, and so gives back its devices, in any order, and last of all it is gone. Elsewhere (in a container) its
+ * number may be somebody else's, for whom we do not wait for ever. */
+static void
+wait_gone (int64_t pid)
+{
+  struct pollfd pfd = { .fd = (int) syscall (SYS_pidfd_open, (pid_t) pid, 0), .events = POLLIN };
+
+  if (pfd.fd == -1)
+    return;
+  poll (&pfd, 1, GRACE * 1000);
+  close (pfd.fd);
+}
+
+/* It is the server that gives up after so long, and says why: we wait for that, and then for the process to be gone. */
+static int
+run_shutdown (const struct verb *self, int argc, char **argv)
+{
+  bool force = false;
+  struct json_object *request, *reply;
+  const struct option_spec options[] = {
+    { 'f', "force", NULL, option_switch, &force, "even if clients, or their pages, are lost" },
+    { 0 },
+  };
+  int status = options_parse (self, options, 0, 0, &argc, &argv);
+  double seconds = options_timeout ();
+  struct client *c;
+
+  if (status >= 0)
+    return status;
+  if (!(c = client_open ()))
+    return STATUS_FAILED;
+  request = request_new ("shutdown");
+  request_seconds (request, "seconds", seconds < MAX_SHUTDOWN ? seconds : MAX_SHUTDOWN);
+  if (force)
+    request_true (request, "force");
+  client_set_timeout (c, seconds + GRACE);
+  reply = client_ask (c, request);
+  status = reply && client_wait_end (c) ? STATUS_DONE : STATUS_FAILED;
+  if (status == STATUS_DONE) {
+    wait_gone ((int64_t) field_number (reply, "pid"));
+    puts ("the drum: shut down");
+  }
+  json_object_put (reply);
+  client_close (c);
+  return status;
+}
+
+static void
+shutdown_help (FILE *out)
+{
+  fputs ("\nRequests that take longer than --timeout to end leave the server as it is.\n", out);
+}
+
+const struct verb verb_shutdown = {
+  .name = "shutdown",
+  .summary = "End the server without an error for its clients, which wait for its return.",
+  .more = shutdown_help,
+  .run = run_shutdown,
 };
 
 static int

@@ -133,6 +133,12 @@ client_close (struct client *c)
   free (c);
 }
 
+void
+client_set_timeout (struct client *c, double seconds)
+{
+  set_timeout (c->fd, seconds);
+}
+
 struct json_object *
 request_new (const char *verb)
 {
@@ -333,6 +339,22 @@ client_ask (struct client *c, struct json_object *request)
     reply = NULL;
   }
   return reply;
+}
+
+bool
+client_wait_end (struct client *c)
+{
+  ssize_t n;
+  char byte;
+
+  while ((n = recv (c->fd, &byte, 1, 0)) == -1 && go_on ())
+    ;
+  if (n == 0 || (n == -1 && errno == ECONNRESET))
+    return true;
+  if (n == -1 && errno == EINTR)
+    return false;
+  log_error ("%s: the server serves no more, and should have ended, but has not: kill it", c->path);
+  return false;
 }
 
 struct json_object *

@@ -17,6 +17,9 @@ struct json_object;
 struct client *client_open (void);
 void client_close (struct client *c);
 
+/* Wait so long for what comes next, instead of what the options say. */
+void client_set_timeout (struct client *c, double seconds);
+
 /* A request, to be asked or put. */
 struct json_object *request_new (const char *verb);
 void request_text (struct json_object *request, const char *key, const char *value);
@@ -27,7 +30,10 @@ void request_true (struct json_object *request, const char *key);
 /* The reply, the caller's to put; it is one that says ok. Puts request. */
 struct json_object *client_ask (struct client *c, struct json_object *request);
 
-/* The same, on a connection of its own. */
+/* The server is about to end: wait until it is gone. False if it does not go, and that is said. */
+bool client_wait_end (struct client *c);
+
+/* The same as client_ask, on a connection of its own. */
 struct json_object *ask_once (struct json_object *request);
 
 #endif

@@ -33,7 +33,7 @@ _drumctl_columns() {
 
 _drumctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-  local verbs="list status watch map metrics add remove cancel rebalance priority maxio jobs wait"
+  local verbs="list status watch map metrics add remove cancel rebalance scrub priority maxio jobs wait shutdown"
   local table="--bytes --json --noheadings --output --raw" common="--socket --timeout --help"
   local verb= socket= options i
 
@@ -53,9 +53,9 @@ _drumctl() {
   esac
   case $verb:$prev in
     metrics:-o | metrics:--output) _drumctl_files; return ;;
-    remove:-r | rebalance:-r) return ;;
+    remove:-r | rebalance:-r | scrub:-r) return ;;
     list:-o | list:--output)
-      _drumctl_columns "NAME TYPE SIZE USED AVAIL USE% PRIO STATE BAD READ WRITTEN READS WRITES ERRORS RERRORS WERRORS INFLIGHT UUID"
+      _drumctl_columns "NAME TYPE SIZE USED AVAIL USE% PRIO STATE BAD SUSPECT READ WRITTEN READS WRITES ERRORS RERRORS WERRORS MISMATCHES INFLIGHT UUID"
       return ;;
     jobs:-o | jobs:--output)
       _drumctl_columns "ID KIND DEVICE STATE DONE TOTAL DONE% RATE LIMIT TIME UNREADABLE LOST ERROR"
@@ -71,7 +71,8 @@ _drumctl() {
     metrics) options="--output" ;;
     add) options="--prio --size --force --no-wait" ;;
     remove) options="--rate --force --no-wait" ;;
-    rebalance) options="--rate --no-wait" ;;
+    rebalance | scrub) options="--rate --no-wait" ;;
+    shutdown) options="--force" ;;
     *) options= ;;
   esac
   if [[ $cur == -* ]]; then
@@ -81,7 +82,7 @@ _drumctl() {
   case $verb in
     '') mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$cur") ;;
     add) _drumctl_files ;;
-    remove | priority | maxio) _drumctl_match < <(_drumctl_ask list NAME) ;;
+    remove | scrub | priority | maxio) _drumctl_match < <(_drumctl_ask list NAME) ;;
     wait | cancel) _drumctl_match < <(_drumctl_ask jobs ID) ;;
   esac
 }

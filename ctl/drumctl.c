@@ -19,9 +19,9 @@
 #include "signals.h"
 
 static const struct verb *const verbs[] = {
-  &verb_list,  &verb_status, &verb_watch,  &verb_map,       &verb_metrics,
-  &verb_add,   &verb_remove, &verb_cancel, &verb_rebalance, &verb_priority,
-  &verb_maxio, &verb_jobs,   &verb_wait,
+  &verb_list,     &verb_status, &verb_watch,  &verb_map,       &verb_metrics,
+  &verb_add,      &verb_remove, &verb_cancel, &verb_rebalance, &verb_scrub,
+  &verb_priority, &verb_maxio,  &verb_jobs,   &verb_wait,      &verb_shutdown,
 };
 
 static void

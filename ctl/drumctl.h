@@ -21,6 +21,7 @@ struct verb {
 };
 
 extern const struct verb verb_list, verb_add, verb_remove, verb_rebalance, verb_priority,
-  verb_maxio, verb_status, verb_watch, verb_map, verb_metrics, verb_jobs, verb_wait, verb_cancel;
+  verb_scrub, verb_maxio, verb_status, verb_watch, verb_map, verb_metrics, verb_jobs, verb_wait,
+  verb_cancel, verb_shutdown;
 
 #endif

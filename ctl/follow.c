@@ -38,21 +38,19 @@ static void
 print_done (const struct job *job, const char *name)
 {
   char done[16], duration[TEXT_NUMBER], rate[TEXT_NUMBER];
+  const struct job_words *words = job_words (job);
 
   if (is_kind (job, "add")) {
     printf ("%s: added\n", name);
     return;
   }
-  printf ("%s: %s", name,
-          is_kind (job, "remove")     ? "removed"
-          : is_kind (job, "evacuate") ? "evacuated"
-                                      : "rebalanced");
+  printf ("%s: %s", name, words->done);
   format_bytes (job->done, done);
   if (job->done && job->seconds >= 1)
-    printf (", %s moved in %s, %s", done, text_duration (job->seconds, duration),
+    printf (", %s %s in %s, %s", done, words->bytes_done, text_duration (job->seconds, duration),
             text_rate ((double) job->done / job->seconds, rate));
   else if (job->done)
-    printf (", %s moved", done);
+    printf (", %s %s", done, words->bytes_done);
   putchar ('\n');
 }
 
@@ -113,8 +111,9 @@ report (struct client *c, const struct job *job)
     print_done (job, name);
   else {
     if (is_state (job, "cancelled") && job->total)
-      log_error ("%s: the %s was cancelled, with %s of %s moved", name, kind,
-                 format_bytes (job->done, done), format_bytes (job->total, total));
+      log_error ("%s: the %s was cancelled, with %s of %s %s", name, kind,
+                 format_bytes (job->done, done), format_bytes (job->total, total),
+                 job_words (job)->bytes_done);
     else if (is_state (job, "cancelled"))
       log_error ("%s: the %s was cancelled", name, kind);
     else if (job->error)
@@ -126,7 +125,8 @@ report (struct client *c, const struct job *job)
   }
   free (name);
   free (kind);
-  return is_done ? STATUS_DONE : STATUS_FAILED;
+  /* Whoever has all pages read wants to know whether they can be. */
+  return is_done && !(is_kind (job, "scrub") && job->unreadable) ? STATUS_DONE : STATUS_FAILED;
 }
 
 /* The job as it is after so long, and the reply that it lives in; NULL, and said why. */

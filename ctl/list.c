@@ -22,6 +22,7 @@ enum {
   D_PRIO,
   D_STATE,
   D_BAD,
+  D_SUSPECT,
   D_READ,
   D_WRITTEN,
   D_READS,
@@ -29,6 +30,7 @@ enum {
   D_ERRORS,
   D_RERRORS,
   D_WERRORS,
+  D_MISMATCHES,
   D_INFLIGHT,
   D_UUID,
   D_NCOLUMNS,
@@ -36,24 +38,26 @@ enum {
 
 /* clang-format off */
 static const struct table_column device_columns[D_NCOLUMNS] = {
-  [D_NAME]     = { "NAME",     COLUMN_TEXT,   "path of the file or block device" },
-  [D_TYPE]     = { "TYPE",     COLUMN_TEXT,   "file or block" },
-  [D_SIZE]     = { "SIZE",     COLUMN_BYTES,  "size of the file or block device" },
-  [D_USED]     = { "USED",     COLUMN_BYTES,  "bytes in use" },
-  [D_AVAIL]    = { "AVAIL",    COLUMN_BYTES,  "bytes that are free" },
-  [D_PERCENT]  = { "USE%",     COLUMN_NUMBER, "percent of what can be used that is in use" },
-  [D_PRIO]     = { "PRIO",     COLUMN_NUMBER, "priority; higher is used first" },
-  [D_STATE]    = { "STATE",    COLUMN_TEXT,   "open, closing, closed, failing, failed or adding" },
-  [D_BAD]      = { "BAD",      COLUMN_NUMBER, "slots that failed: never used again, or to be looked at" },
-  [D_READ]     = { "READ",     COLUMN_BYTES,  "bytes read since it was added" },
-  [D_WRITTEN]  = { "WRITTEN",  COLUMN_BYTES,  "bytes written since it was added" },
-  [D_READS]    = { "READS",    COLUMN_NUMBER, "reads since it was added" },
-  [D_WRITES]   = { "WRITES",   COLUMN_NUMBER, "writes since it was added" },
-  [D_ERRORS]   = { "ERRORS",   COLUMN_NUMBER, "reads and writes that failed" },
-  [D_RERRORS]  = { "RERRORS",  COLUMN_NUMBER, "reads that failed" },
-  [D_WERRORS]  = { "WERRORS",  COLUMN_NUMBER, "writes that failed" },
-  [D_INFLIGHT] = { "INFLIGHT", COLUMN_NUMBER, "reads and writes that are under way" },
-  [D_UUID]     = { "UUID",     COLUMN_TEXT,   "UUID in the label" },
+  [D_NAME]       = { "NAME",       COLUMN_TEXT,   "path of the file or block device" },
+  [D_TYPE]       = { "TYPE",       COLUMN_TEXT,   "file or block" },
+  [D_SIZE]       = { "SIZE",       COLUMN_BYTES,  "size of the file or block device" },
+  [D_USED]       = { "USED",       COLUMN_BYTES,  "bytes in use" },
+  [D_AVAIL]      = { "AVAIL",      COLUMN_BYTES,  "bytes that are free" },
+  [D_PERCENT]    = { "USE%",       COLUMN_NUMBER, "percent of what can be used that is in use" },
+  [D_PRIO]       = { "PRIO",       COLUMN_NUMBER, "priority; higher is used first" },
+  [D_STATE]      = { "STATE",      COLUMN_TEXT,   "open, closing, closed, failing, failed or adding" },
+  [D_BAD]        = { "BAD",        COLUMN_NUMBER, "slots that failed: never used again, or to be looked at" },
+  [D_SUSPECT]    = { "SUSPECT",    COLUMN_NUMBER, "of those, how many are to be looked at" },
+  [D_READ]       = { "READ",       COLUMN_BYTES,  "bytes read since it was added" },
+  [D_WRITTEN]    = { "WRITTEN",    COLUMN_BYTES,  "bytes written since it was added" },
+  [D_READS]      = { "READS",      COLUMN_NUMBER, "reads since it was added" },
+  [D_WRITES]     = { "WRITES",     COLUMN_NUMBER, "writes since it was added" },
+  [D_ERRORS]     = { "ERRORS",     COLUMN_NUMBER, "reads and writes that failed, and pages with a wrong checksum" },
+  [D_RERRORS]    = { "RERRORS",    COLUMN_NUMBER, "reads that failed" },
+  [D_WERRORS]    = { "WERRORS",    COLUMN_NUMBER, "writes that failed" },
+  [D_MISMATCHES] = { "MISMATCHES", COLUMN_NUMBER, "pages that came back with a wrong checksum" },
+  [D_INFLIGHT]   = { "INFLIGHT",   COLUMN_NUMBER, "reads and writes that are under way" },
+  [D_UUID]       = { "UUID",       COLUMN_TEXT,   "UUID in the label" },
 };
 /* clang-format on */
 
@@ -74,13 +78,15 @@ device_cell (const void *row, unsigned column, struct table_cell *cell)
     [D_PERCENT] = text_percent (d->room.used, d->room.used + d->room.avail),
     [D_PRIO] = (uint64_t) d->prio,
     [D_BAD] = d->bad,
+    [D_SUSPECT] = d->suspect,
     [D_READ] = d->read.bytes,
     [D_WRITTEN] = d->write.bytes,
     [D_READS] = d->read.requests,
     [D_WRITES] = d->write.requests,
-    [D_ERRORS] = d->read.errors + d->write.errors,
+    [D_ERRORS] = d->read.errors + d->write.errors + d->mismatches,
     [D_RERRORS] = d->read.errors,
     [D_WERRORS] = d->write.errors,
+    [D_MISMATCHES] = d->mismatches,
     [D_INFLIGHT] = d->read.in_flight + d->write.in_flight,
   };
 
@@ -116,13 +122,13 @@ enum {
 /* clang-format off */
 static const struct table_column job_columns[J_NCOLUMNS] = {
   [J_ID]         = { "ID",         COLUMN_NUMBER,  "number, for wait and cancel" },
-  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove, rebalance or evacuate" },
+  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove, rebalance, scrub or evacuate" },
   [J_DEVICE]     = { "DEVICE",     COLUMN_TEXT,    "what it is about" },
   [J_STATE]      = { "STATE",      COLUMN_TEXT,    "running, done, failed or cancelled" },
-  [J_DONE]       = { "DONE",       COLUMN_BYTES,   "bytes moved" },
-  [J_TOTAL]      = { "TOTAL",      COLUMN_BYTES,   "bytes to be moved" },
+  [J_DONE]       = { "DONE",       COLUMN_BYTES,   "bytes moved; of a scrub: read" },
+  [J_TOTAL]      = { "TOTAL",      COLUMN_BYTES,   "bytes to be moved, or read" },
   [J_PERCENT]    = { "DONE%",      COLUMN_NUMBER,  "percent of them" },
-  [J_RATE]       = { "RATE",       COLUMN_RATE,    "bytes moved a second, so far" },
+  [J_RATE]       = { "RATE",       COLUMN_RATE,    "of them a second, so far" },
   [J_LIMIT]      = { "LIMIT",      COLUMN_RATE,    "what --rate allows" },
   [J_TIME]       = { "TIME",       COLUMN_SECONDS, "since it began, until it ended" },
   [J_UNREADABLE] = { "UNREADABLE", COLUMN_NUMBER,  "pages that could not be read" },
@@ -163,7 +169,7 @@ static const struct table_layout job_layout = {
   .name = "jobs",
   .columns = job_columns,
   .ncolumns = J_NCOLUMNS,
-  .defaults = "ID,KIND,DEVICE,STATE,DONE,TOTAL,RATE,TIME,ERROR",
+  .defaults = "ID,KIND,DEVICE,STATE,DONE,TOTAL,RATE,TIME,UNREADABLE,ERROR",
   .cell = job_cell,
 };
 
@@ -221,7 +227,7 @@ jobs_help (FILE *out)
 
 const struct verb verb_jobs = {
   .name = "jobs",
-  .summary = "List what is being added, removed and rebalanced, and what was lately.",
+  .summary = "List what is being added, removed, rebalanced and scrubbed, and what was lately.",
   .more = jobs_help,
   .run = run_jobs,
 };

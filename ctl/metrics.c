@@ -115,7 +115,8 @@ put_drum (FILE *out, const struct snapshot *snap)
                   snap->room.avail);
   put_drum_value (out, "kept_bytes", "Of what is free, what is kept for rewrites.", snap->kept);
   put_drum_value (out, "promised_bytes", "Size of all exports.", promised);
-  put_drum_value (out, "jobs_running", "Devices being added or removed, and rebalances.", running);
+  put_drum_value (out, "jobs_running",
+                  "Devices being added, removed or emptied, rebalances, scrubs.", running);
 }
 
 /* A metric that is one uint64_t of each device, or of each export. */
@@ -129,7 +130,9 @@ static const struct value device_values[] = {
   { "device_size_bytes", "gauge", "Size of a device.", offsetof (struct device, room.size) },
   { "device_used_bytes", "gauge", "What pages use on a device.", offsetof (struct device, room.used) },
   { "device_avail_bytes", "gauge", "What is free on a device.", offsetof (struct device, room.avail) },
-  { "device_bad_slots", "gauge", "Slots of 4096 bytes that are never used again.", offsetof (struct device, bad) },
+  { "device_bad_slots", "gauge", "Slots of 4096 bytes that failed: never used again, or suspect.", offsetof (struct device, bad) },
+  { "device_suspect_slots", "gauge", "Of those, how many are yet to be looked at.", offsetof (struct device, suspect) },
+  { "device_checksum_mismatches_total", "counter", "Pages that came back from a device with a wrong checksum.", offsetof (struct device, mismatches) },
   { "device_read_bytes_total", "counter", "Bytes read from a device.", offsetof (struct device, read.bytes) },
   { "device_written_bytes_total", "counter", "Bytes written to a device.", offsetof (struct device, write.bytes) },
 };

@@ -19,13 +19,23 @@ subject (const struct job *job)
   return text_printable (job->device ? job->device : "the drum");
 }
 
-static const char *
-doing (const struct job *job)
+const struct job_words *
+job_words (const struct job *job)
 {
-  return strcmp (job->kind, "add") == 0        ? "adding"
-         : strcmp (job->kind, "remove") == 0   ? "removing"
-         : strcmp (job->kind, "evacuate") == 0 ? "evacuating"
-                                               : "rebalancing";
+  static const struct job_words words[] = {
+    { "add", "adding", "added", "move", "moved" },
+    { "remove", "removing", "removed", "move", "moved" },
+    { "rebalance", "rebalancing", "rebalanced", "move", "moved" },
+    { "evacuate", "evacuating", "evacuated", "move", "moved" },
+    { "scrub", "scrubbing", "scrubbed", "read", "read" },
+    { "shutdown", "shutting down", "shut down", "do", "done" },
+  };
+  static const struct job_words other = { "job", "at work", "done", "do", "done" };
+
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+    if (strcmp (job->kind, words[i].kind) == 0)
+      return &words[i];
+  return &other;
 }
 
 /* Clients move pages, too: a job may do less than its total, or more. */
@@ -56,7 +66,8 @@ waiting (const struct job *job, const char *name)
 {
   char duration[TEXT_NUMBER];
 
-  return text_format ("%s: %s, %s", name, doing (job), text_duration (job->seconds, duration));
+  return text_format ("%s: %s, %s", name, job_words (job)->doing,
+                      text_duration (job->seconds, duration));
 }
 
 static char *
@@ -94,16 +105,17 @@ draw (const struct job *job, const char *name)
 static void
 print_line (struct progress *p, const struct job *job, const char *name)
 {
+  const struct job_words *words = job_words (job);
   char *text = figures (job, ", "), *at = text;
   char total[16];
 
   while (*at == ' ')
     at++;
   if (!p->begun && job->total)
-    printf ("%s: %s (job %" PRIu64 "), %s to move\n", name, doing (job), job->id,
-            format_bytes (job->total, total));
+    printf ("%s: %s (job %" PRIu64 "), %s to %s\n", name, words->doing, job->id,
+            format_bytes (job->total, total), words->to_bytes);
   else if (!p->begun)
-    printf ("%s: %s (job %" PRIu64 ")\n", name, doing (job), job->id);
+    printf ("%s: %s (job %" PRIu64 ")\n", name, words->doing, job->id);
   else if (job->total)
     printf ("%s: %s\n", name, at);
   else

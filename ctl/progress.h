@@ -9,6 +9,13 @@
 
 #include "snapshot.h"
 
+/* What a kind of job does, is doing, and has done; and to bytes. */
+struct job_words {
+  const char *kind, *doing, *done, *to_bytes, *bytes_done;
+};
+
+const struct job_words *job_words (const struct job *job);
+
 /* Zeroes at first. */
 struct progress {
   bool begun;

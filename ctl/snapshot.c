@@ -109,6 +109,8 @@ read_devices (struct json_object *from, struct snapshot *to)
     d->prio = field_int (device, "prio");
     read_room (device, &d->room);
     d->bad = field_number (device, "bad");
+    d->suspect = field_number (device, "suspect");
+    d->mismatches = field_number (device, "mismatches");
     read_counters (device, "read", to->nbuckets, &d->read);
     read_counters (device, "write", to->nbuckets, &d->write);
   }

@@ -37,7 +37,7 @@ struct device {
   const char *name, *type, *uuid, *state;
   int prio;
   struct room room;
-  uint64_t bad;
+  uint64_t bad, suspect, mismatches;
   struct counters read, write;
 };
 

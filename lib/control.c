@@ -43,6 +43,7 @@ struct control {
   pthread_t thread;
   bool started;
   atomic_bool stop;
+  bool leaving;       /* set before stop */
   uint64_t accept_ns; /* not before; 0: the last time went well */
   unsigned nclients;
   struct client client[CONTROL_MAX_CLIENTS];
@@ -378,6 +379,21 @@ turn (struct control *c)
     accept_client (c, now);
 }
 
+/* A last turn for everybody, and what of a reply the kernel takes at once. */
+static void
+answer_all (struct control *c)
+{
+  uint64_t now = now_ns ();
+
+  for (unsigned i = 0; i < c->nclients; i++) {
+    struct client *client = &c->client[i];
+
+    dialog_turn (client->dialog, true, now);
+    if (dialog_state (client->dialog) == DIALOG_SENDING)
+      transmit (client, now);
+  }
+}
+
 static void *
 thread_main (void *arg)
 {
@@ -385,6 +401,8 @@ thread_main (void *arg)
 
   while (!atomic_load (&c->stop))
     turn (c);
+  if (c->leaving)
+    answer_all (c);
   return NULL;
 }
 
@@ -423,16 +441,31 @@ remove_own (const struct control *c)
   close (folder);
 }
 
+static void
+stop (struct control *c)
+{
+  if (!c->started)
+    return;
+  atomic_store (&c->stop, true);
+  control_wake (c);
+  pthread_join (c->thread, NULL);
+  c->started = false;
+}
+
+void
+control_leave (struct control *c)
+{
+  c->leaving = true;
+  stop (c);
+  remove_own (c);
+}
+
 void
 control_close (struct control *c)
 {
   if (!c)
     return;
-  if (c->started) {
-    atomic_store (&c->stop, true);
-    control_wake (c);
-    pthread_join (c->thread, NULL);
-  }
+  stop (c);
   for (unsigned i = 0; i < c->nclients; i++)
     drop (&c->client[i]);
   remove_own (c);

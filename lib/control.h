@@ -27,6 +27,10 @@ int control_start (struct control *c, control_handler *handler, void *opaque);
 /* Ask again what was not yet to be answered. */
 void control_wake (struct control *c);
 
+/* The process is about to end: stop serving, give the replies that there are to those who wait for one, and remove the socket, if it is
+ * still ours. The clients stay connected: by the end of that they can tell the end of the process. Then nothing but control_close. */
+void control_leave (struct control *c);
+
 /* Stop serving, drop all clients and remove the socket, if it is still ours. NULL is fine. */
 void control_close (struct control *c);
 

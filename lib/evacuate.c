@@ -63,14 +63,12 @@ note_unreadable (void *opaque, uint64_t page)
 static int
 pass_init (struct pass *pass, struct job *job, const struct evacuation *ev)
 {
-  void *buf = mmap (NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void *buf = memlock_pages (BUFFER_BYTES);
 
-  if (buf == MAP_FAILED) {
+  if (!buf) {
     log_error ("no memory to move pages with: %s", strerror (errno));
     return -ENOMEM;
   }
-  madvise (buf, BUFFER_BYTES, MADV_DONTDUMP);
-  memlock_touch (buf, BUFFER_BYTES); /* if that fails, it comes page by page */
   *pass = (struct pass){ .job = job, .ev = ev };
   pass->move = (struct pages_move){
     .buf = buf, .unreadable = note_unreadable, .opaque = pass, .above = PRIO_ANY

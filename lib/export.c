@@ -147,6 +147,12 @@ export_size_bytes (const struct export *e)
   return e->size_bytes;
 }
 
+bool
+export_has_checksums (const struct export *e)
+{
+  return e->pages.checksum;
+}
+
 uint64_t
 export_npages_used (const struct export *e)
 {
@@ -391,20 +397,39 @@ export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
   return ret;
 }
 
+/* The next piece from page on, of at most npages: it begins with a page in [first_slot, end_slot). False: as far as was looked, up
+ * to *end, there is none. */
+static bool
+find_piece (const struct export *e, uint64_t page, unsigned npages, uint32_t first_slot,
+            uint32_t end_slot, uint64_t *first, uint64_t *end)
+{
+  uint64_t export_end = e->size_bytes >> PAGE_SHIFT;
+  uint64_t search_end = export_end - page < EXPORT_SEARCH ? export_end : page + EXPORT_SEARCH;
+
+  *first = pagemap_find (e->pages.map, page, search_end, first_slot, end_slot);
+  if (*first == search_end)
+    *end = search_end;
+  else
+    *end = export_end - *first < npages ? export_end : *first + npages;
+  return *first < search_end;
+}
+
+/* Where the next piece is to be looked for. */
+static uint64_t
+behind_piece (const struct export *e, uint64_t end)
+{
+  return end == e->size_bytes >> PAGE_SHIFT ? UINT64_MAX : end;
+}
+
 int
 export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move)
 {
-  uint64_t export_end = e->size_bytes >> PAGE_SHIFT;
-  uint64_t search_end = export_end - *page < EXPORT_SEARCH ? export_end : *page + EXPORT_SEARCH;
-  uint64_t first = pagemap_find (e->pages.map, *page, search_end, move->first_slot, move->end_slot);
-  uint64_t end = export_end - first < npages ? export_end : first + npages;
   struct rangelock_holder holder;
   struct freerange freed;
+  uint64_t first, end;
   int ret = 0;
 
-  if (first == search_end)
-    end = search_end;
-  else {
+  if (find_piece (e, *page, npages, move->first_slot, move->end_slot, &first, &end)) {
     rangelock_lock (&e->ranges, &holder, first, end, true);
     ret = pages_move (&e->pages, first, end, move, &freed);
     rangelock_unlock (&e->ranges, &holder);
@@ -412,6 +437,22 @@ export_move (struct export *e, uint64_t *page, unsigned npages, const struct pag
       state_sync (e->state); /* if it fails, flushes fail from here on, and nobody relies on them */
     freerange_flush (&freed);
   }
-  *page = ret == -ENOSPC ? first : end == export_end ? UINT64_MAX : end;
+  *page = ret == -ENOSPC ? first : behind_piece (e, end);
   return ret;
+}
+
+unsigned
+export_check (struct export *e, uint64_t *page, unsigned npages, const struct pages_check *check)
+{
+  struct rangelock_holder holder;
+  uint64_t first, end;
+  unsigned nread = 0;
+
+  if (find_piece (e, *page, npages, check->first_slot, check->end_slot, &first, &end)) {
+    rangelock_lock (&e->ranges, &holder, first, end, false);
+    nread = pages_check (&e->pages, first, end, check);
+    rangelock_unlock (&e->ranges, &holder);
+  }
+  *page = behind_piece (e, end);
+  return nread;
 }

@@ -24,6 +24,7 @@ struct drum;
 struct export;
 struct mapfile;
 struct pagemap_entry;
+struct pages_check;
 struct pages_move;
 struct state;
 struct stats_snapshot;
@@ -54,6 +55,7 @@ int export_touch (struct export *e);
 
 const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
+bool export_has_checksums (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
 
 /* A client comes, or goes (-1); how many there are. */
@@ -102,5 +104,9 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * then the one behind them, or UINT64_MAX at the end of the export. Looks at EXPORT_SEARCH
  * pages at most, and may find none: 0. As pages_move, but -ENOSPC leaves *page at the first one. */
 int export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move);
+
+/* The same for pages that are to be looked at (see pages.h), which stay where they are. Returns how many were read. */
+unsigned export_check (struct export *e, uint64_t *page, unsigned npages,
+                       const struct pages_check *check);
 
 #endif

@@ -39,7 +39,7 @@ struct jobs {
   unsigned nthreads;   /* that have not yet left */
   pthread_t last_left; /* joined by the next thread that leaves */
   bool has_last_left;
-  void (*call_ended) (void *opaque);
+  job_end *call_ended;
   void *opaque;
 };
 
@@ -51,7 +51,7 @@ job_free (struct job *job)
 }
 
 int
-jobs_create (void (*ended) (void *opaque), void *opaque, struct jobs **ret)
+jobs_create (job_end *ended, void *opaque, struct jobs **ret)
 {
   struct jobs *jobs = calloc (1, sizeof *jobs);
   pthread_condattr_t attr;
@@ -134,16 +134,20 @@ state_of_result (const struct job *job, int ret)
   return ret == -ECANCELED && atomic_load (&job->cancelled) ? JOB_CANCELLED : JOB_FAILED;
 }
 
-/* The job may be gone when this returns. */
-static void
+/* Its state; the job may be gone when this returns. */
+static enum job_state
 end (struct jobs *jobs, struct job *job, int ret, const struct log_capture *said)
 {
+  enum job_state state = state_of_result (job, ret);
+
   mutex_lock (&jobs->mutex);
-  job->info.state = state_of_result (job, ret);
-  job->info.error = said->errors;
+  job->info.state = state;
+  job->info.result = ret;
   job->info.warnings = said->warnings;
-  if (job->info.state == JOB_FAILED && !said->errors)
-    job->info.error = strdup (strerror (-ret));
+  if (state != JOB_FAILED)
+    free (said->errors);
+  else
+    job->info.error = said->errors ? said->errors : strdup (strerror (-ret));
   job->info.elapsed_ns = now_ns () - job->started_ns;
   job->nth_ended = ++jobs->last_ended;
   jobs->nrunning--;
@@ -152,6 +156,7 @@ end (struct jobs *jobs, struct job *job, int ret, const struct log_capture *said
     forget_first_ended_locked (jobs);
   pthread_cond_broadcast (&jobs->ended);
   mutex_unlock (&jobs->mutex);
+  return state;
 }
 
 /* Somebody must join each thread: the next one that leaves, and jobs_destroy the last. */
@@ -178,15 +183,17 @@ thread_main (void *arg)
 {
   struct job *job = arg;
   struct jobs *jobs = job->jobs;
+  enum job_kind kind = job->info.kind;
+  enum job_state state;
   struct log_capture said;
   int ret;
 
   log_capture_begin (&said, false);
   ret = job->main (job, job->opaque);
   log_capture_end ();
-  end (jobs, job, ret, &said);
+  state = end (jobs, job, ret, &said);
   if (jobs->call_ended)
-    jobs->call_ended (jobs->opaque);
+    jobs->call_ended (jobs->opaque, kind, state);
   leave (jobs);
   return NULL;
 }

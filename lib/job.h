@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * job.h - work in the background that takes long, can be watched, slowed down and cancelled: add, remove, rebalance.
+ * job.h - work in the background that takes long, can be watched, slowed down and cancelled: add, remove, rebalance ...
  *
  * Structure: a thread for each running job; those that have ended are kept, the last JOBS_KEPT of them, for who asks.
  * Unit:      progress in bytes.
@@ -23,7 +23,14 @@ enum {
   JOB_LISTED = 16, /* pages listed as unreadable */
 };
 
-enum job_kind { JOB_ADD, JOB_REMOVE, JOB_REBALANCE, JOB_EVACUATE };
+enum job_kind {
+  JOB_ADD,
+  JOB_REMOVE,
+  JOB_REBALANCE,
+  JOB_EVACUATE,
+  JOB_SCRUB,
+  JOB_SHUTDOWN,
+};
 enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
 struct job_page {
@@ -36,6 +43,7 @@ struct job_info {
   uint64_t id;
   enum job_kind kind;
   enum job_state state;
+  int result;   /* of its function, once it has ended */
   char *device; /* NULL if it is about no device in particular */
   uint64_t done_bytes, total_bytes;
   uint64_t rate; /* bytes a second; 0: no limit */
@@ -47,11 +55,14 @@ struct job_info {
 };
 
 /* What a job does; its result: 0, -ECANCELED if it stopped because it was cancelled, or another -errno. What it logs as
- * errors and warnings becomes the job's, when it has ended; a failure without a word is described by its errno. */
+ * warnings, and as errors if it fails, becomes the job's, when it has ended; a failure without a word is described by its errno. */
 typedef int job_main (struct job *job, void *opaque);
 
-/* ended (may be NULL) is called by a job's thread after each job's end, with no lock held; jobs_destroy waits for it, too. */
-int jobs_create (void (*ended) (void *opaque), void *opaque, struct jobs **jobs);
+/* Called by a job's thread after its end, with no lock held; jobs_destroy waits for it, too. */
+typedef void job_end (void *opaque, enum job_kind kind, enum job_state state);
+
+/* ended may be NULL. */
+int jobs_create (job_end *ended, void *opaque, struct jobs **jobs);
 
 /* Cancel all, wait for them, and forget them. Nobody may be in another of these functions. NULL is fine. */
 void jobs_destroy (struct jobs *jobs);
@@ -83,7 +94,7 @@ void job_unreadable (struct job *job, const char *export, uint64_t page);
 void job_reset_unreadable (struct job *job);
 void job_lost (struct job *job, uint64_t npages);
 
-/* How many bytes to move at once: at the job's rate, what it may in 4 ms, in whole pages; at least one, at most max_bytes. */
+/* How many bytes to move (or read) at once: at the job's rate, what it may in 4 ms, in whole pages; at least one, at most max_bytes. */
 uint32_t job_piece_bytes (const struct job *job, uint32_t max_bytes);
 
 /* bytes were moved: sleep as long as the rate asks for; a pause since the last call gives no right to a burst. Also how a

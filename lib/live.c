@@ -4,18 +4,22 @@
 #include "live.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "drum-devices.h"
 #include "drum-health.h"
 #include "evacuate.h"
+#include "export.h"
 #include "job.h"
 #include "log.h"
 #include "medic.h"
 #include "mutex.h"
 #include "prealloc.h"
+#include "scrub.h"
 #include "service.h"
+#include "session.h"
 #include "stats.h"
 #include "swapdev.h"
 
@@ -33,14 +37,17 @@ struct live {
   struct medic *medic;
   struct adding *adding;
   bool rebalancing;
+  bool halting; /* or halted, for good */
+  unsigned halt_timeout_ms;
+  uint64_t last_shutdown;
   uint64_t started_ns;
 };
 
-/* What the job that removes a device needs to know; its own. */
-struct removing {
+/* What a job about a device that is there needs to know; its own. */
+struct task {
   struct live *live;
-  struct swapdev *dev;
-  char *path; /* the device is gone in the end */
+  struct swapdev *dev; /* NULL, and no path: about all of them */
+  char *path;          /* the device may be gone in the end */
   bool force;
 };
 
@@ -49,8 +56,7 @@ static struct evacuation everything (struct live *live);
 static void failing (void *opaque, struct swapdev *dev);
 
 int
-live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
-             struct live **livep)
+live_create (struct service *service, job_end *ended, void *opaque, struct live **livep)
 {
   struct live *live = calloc (1, sizeof *live);
   int ret = live ? jobs_create (ended, opaque, &live->jobs) : -ENOMEM;
@@ -253,59 +259,56 @@ everything (struct live *live)
 }
 
 static void
-removing_free (struct removing *removing)
+task_free (struct task *task)
 {
-  free (removing->path);
-  free (removing);
+  free (task->path);
+  free (task);
+}
+
+static struct task *
+task_create (struct live *live, struct swapdev *dev, bool force)
+{
+  struct task *task = calloc (1, sizeof *task);
+
+  if (!task)
+    return NULL;
+  *task = (struct task){ .live = live, .dev = dev, .force = force };
+  if (!dev || (task->path = strdup (swapdev_path (dev))))
+    return task;
+  free (task);
+  return NULL;
+}
+
+/* => dev stays until this returns. main frees the task. */
+static int
+start_task (struct live *live, enum job_kind kind, struct swapdev *dev, uint64_t rate, bool force,
+            job_main *main, uint64_t *job)
+{
+  struct task *task = task_create (live, dev, force);
+  int ret;
+
+  if (!task)
+    return -ENOMEM;
+  ret = jobs_start (live->jobs, kind, task->path, rate, main, task, job);
+  if (ret < 0)
+    task_free (task);
+  return ret;
 }
 
 static int
 remove_main (struct job *job, void *opaque)
 {
-  struct removing *removing = opaque;
-  struct evacuation ev = everything (removing->live);
-  int ret = evacuate_device (job, &ev, removing->dev, removing->force);
+  struct task *task = opaque;
+  struct evacuation ev = everything (task->live);
+  int ret = evacuate_device (job, &ev, task->dev, task->force);
 
   if (ret == 0)
-    ret = service_drop (removing->live->service, removing->dev);
+    ret = service_drop (task->live->service, task->dev);
   else
-    service_save (removing->live->service); /* it does not leave any more */
+    service_save (task->live->service); /* it does not leave any more */
   if (ret == 0)
-    log_notice ("%s: has been removed", removing->path);
-  removing_free (removing);
-  return ret;
-}
-
-static struct removing *
-removing_create (struct live *live, struct swapdev *dev, bool force)
-{
-  struct removing *removing = calloc (1, sizeof *removing);
-
-  if (!removing)
-    return NULL;
-  *removing = (struct removing){
-    .live = live, .dev = dev, .path = strdup (swapdev_path (dev)), .force = force
-  };
-  if (removing->path)
-    return removing;
-  free (removing);
-  return NULL;
-}
-
-/* => holds live->mutex; dev is closing. */
-static int
-start_removing_locked (struct live *live, struct swapdev *dev, uint64_t rate, bool force,
-                       uint64_t *job)
-{
-  struct removing *removing = removing_create (live, dev, force);
-  int ret;
-
-  mutex_assert_held (&live->mutex);
-  if (!removing)
-    return -ENOMEM;
-  ret = jobs_start (live->jobs, JOB_REMOVE, removing->path, rate, remove_main, removing, job);
-  if (ret < 0)
-    removing_free (removing);
+    log_notice ("%s: has been removed", task->path);
+  task_free (task);
   return ret;
 }
 
@@ -323,7 +326,7 @@ live_remove (struct live *live, const char *path, uint64_t rate, bool force, uin
     drum_note_leave (live->service->drum, dev, (struct drum_leave){ true, force, rate });
     ret = service_save (live->service);
     if (ret == 0)
-      ret = complain (path, start_removing_locked (live, dev, rate, force, job));
+      ret = complain (path, start_task (live, JOB_REMOVE, dev, rate, force, remove_main, job));
     if (ret < 0) {
       drum_end_closing (live->service->drum, dev, false);
       service_save (live->service);
@@ -350,12 +353,12 @@ resume_removals (struct live *live)
 static int
 failing_main (struct job *job, void *opaque)
 {
-  struct removing *removing = opaque;
-  struct evacuation ev = everything (removing->live);
-  int ret = evacuate_failing (job, &ev, removing->dev);
+  struct task *task = opaque;
+  struct evacuation ev = everything (task->live);
+  int ret = evacuate_failing (job, &ev, task->dev);
 
-  service_save (removing->live->service);
-  removing_free (removing);
+  service_save (task->live->service);
+  task_free (task);
   return ret;
 }
 
@@ -364,17 +367,10 @@ static void
 failing (void *opaque, struct swapdev *dev)
 {
   struct live *live = opaque;
-  struct removing *removing = removing_create (live, dev, false);
   uint64_t job;
-  int ret = -ENOMEM;
 
-  if (removing)
-    ret = jobs_start (live->jobs, JOB_EVACUATE, removing->path, 0, failing_main, removing, &job);
-  if (ret < 0) {
-    if (removing)
-      removing_free (removing);
+  if (start_task (live, JOB_EVACUATE, dev, 0, false, failing_main, &job) < 0)
     drum_end_failing (live->service->drum, dev, false);
-  }
 }
 
 int
@@ -429,6 +425,140 @@ live_rebalance (struct live *live, uint64_t rate, uint64_t *job)
   }
   mutex_unlock (&live->mutex);
   return ret;
+}
+
+static int
+scrub_main (struct job *job, void *opaque)
+{
+  struct task *task = opaque;
+  struct evacuation all = everything (task->live);
+  struct scrub scrub = { .drum = all.drum,
+                         .exports = all.exports,
+                         .nexports = all.nexports,
+                         .name = task->path ? task->path : "the drum",
+                         .dev = task->dev };
+  int ret = scrub_run (job, &scrub);
+
+  task_free (task);
+  return ret;
+}
+
+/* => holds the devices. NULL, and said why. */
+static struct swapdev *
+find_device (struct drum *d, const char *path)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n = drum_devices (d, dev, DRUM_MAX_DEVICES);
+  struct swapdev_place place;
+
+  swapdev_place_init (&place, path);
+  for (unsigned i = 0; i < n; i++)
+    if (swapdev_is_at (dev[i].swapdev, &place))
+      return dev[i].swapdev;
+  log_error ("%s: is no device of this drum", path);
+  return NULL;
+}
+
+int
+live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
+{
+  struct drum *d = live->service->drum;
+  struct swapdev *dev = NULL;
+  int ret = -ENOENT;
+
+  drum_hold_devices (d);
+  if (!path || (dev = find_device (d, path)))
+    ret = complain (path ? path : "scrub",
+                    start_task (live, JOB_SCRUB, dev, rate, false, scrub_main, job));
+  drum_release_devices (d);
+  return ret;
+}
+
+static int
+halt (struct live *live, struct job *job)
+{
+  struct service *service = live->service;
+  int ret = sessions_halt (service->sessions, live->halt_timeout_ms);
+
+  if (ret == -ETIMEDOUT)
+    log_error ("requests are still under way after %g s (\"drumctl list -o +INFLIGHT\" shows which "
+               "device hangs): the server goes on as before",
+               live->halt_timeout_ms / 1000.0);
+  if (ret < 0)
+    return ret;
+  ret = job_is_cancelled (job) ? -ECANCELED : service_sync (service);
+  if (ret < 0 && ret != -ECANCELED)
+    log_error ("what was written can't be made durable (%s): the server goes on as before",
+               strerror (-ret));
+  if (ret < 0)
+    sessions_resume (service->sessions);
+  return ret;
+}
+
+static int
+shutdown_main (struct job *job, void *opaque)
+{
+  struct live *live = opaque;
+  int ret = halt (live, job);
+
+  if (ret == 0) {
+    log_notice ("shuts down, as it was asked to");
+    return 0;
+  }
+  mutex_lock (&live->mutex);
+  live->halting = false;
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+/* What would a restart lose? */
+static int
+check_losses (struct live *live)
+{
+  const struct export *e = live->service->export;
+  uint64_t npages = export_npages_used (e);
+  unsigned nclients = export_nclients (e);
+
+  if (service_keeps_pages (live->service) || (npages == 0 && nclients == 0))
+    return 0;
+  log_error ("the drum has %u connections and holds %" PRIu64 " pages, which a restart without "
+             "state= loses: run swapoff on the clients first, or give force (drumctl: --force)",
+             nclients, npages);
+  return -EBUSY;
+}
+
+int
+live_shutdown (struct live *live, unsigned timeout_ms, bool force, uint64_t *job)
+{
+  int ret = force ? 0 : check_losses (live);
+
+  if (ret < 0)
+    return ret;
+  ret = -EBUSY;
+  mutex_lock (&live->mutex);
+  if (live->halting)
+    log_error ("the server is being shut down already");
+  else {
+    live->halt_timeout_ms = timeout_ms;
+    ret = complain ("shutdown",
+                    jobs_start (live->jobs, JOB_SHUTDOWN, NULL, 0, shutdown_main, live, job));
+    live->halting = ret == 0;
+    if (ret == 0)
+      live->last_shutdown = *job;
+  }
+  mutex_unlock (&live->mutex);
+  return ret;
+}
+
+uint64_t
+live_last_shutdown (struct live *live)
+{
+  uint64_t job;
+
+  mutex_lock (&live->mutex);
+  job = live->last_shutdown;
+  mutex_unlock (&live->mutex);
+  return job;
 }
 
 void

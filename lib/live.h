@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * live.h - changes to a service while clients use it: devices that come, leave, or change their priority.
+ * live.h - changes to a service while clients use it: devices that come, leave, or change their priority; and its end.
  *
  * What takes long is a job (job.h), whose number the functions give.
  * Locking: any thread; live changes are serialised by a mutex that is not held while files are opened, allocated or closed.
@@ -12,14 +12,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "job.h"
+
 struct jobs;
 struct live;
 struct service;
 struct swapdev_spec;
 
-/* After the fork. ended (may be NULL) is called at each job's end, by any thread. */
-int live_create (struct service *service, void (*ended) (void *opaque), void *opaque,
-                 struct live **live);
+/* After the fork. ended (may be NULL) is called at each job's end. */
+int live_create (struct service *service, job_end *ended, void *opaque, struct live **live);
 
 /* Cancels what is under way. The service stays. */
 void live_destroy (struct live *live);
@@ -40,6 +41,14 @@ int live_set_maxio (struct live *live, const char *path, unsigned maxio);
 
 /* See evacuate_upwards. -EBUSY if it is being done already. */
 int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);
+
+/* Read all pages that have a slot, or (path not NULL) those on one device: see scrub_run. -ENOENT. There may be several. */
+int live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job);
+/* Halt, when the requests under way have ended, and make all durable; once that job is done the process is to end, without a word to
+ * its clients. If they take longer than timeout_ms it fails, and all goes on as before. Unless force: -EBUSY while there are pages, or
+ * clients, that a restart would lose. Also -EBUSY if it is being done already. */
+int live_shutdown (struct live *live, unsigned timeout_ms, bool force, uint64_t *job);
+uint64_t live_last_shutdown (struct live *live); /* the job of the last one; 0: there was none */
 
 /* Call each for every device that is being added. */
 void live_adding (struct live *live, void (*each) (void *opaque, const struct swapdev_spec *spec),

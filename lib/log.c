@@ -5,6 +5,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { CAPTURE_BYTES = 16 << 10 };
 
 static void
 to_stderr (enum log_level level, const char *fmt, va_list args)
@@ -18,12 +21,15 @@ to_stderr (enum log_level level, const char *fmt, va_list args)
   funlockfile (stderr);
 }
 
-static void (*log_sink) (enum log_level, const char *, va_list) = to_stderr;
+static log_sink *sink = to_stderr;
 
-void
-log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args))
+log_sink *
+log_set_sink (log_sink *new_sink)
 {
-  log_sink = sink;
+  log_sink *old = sink;
+
+  sink = new_sink ? new_sink : to_stderr;
+  return old;
 }
 
 /* Of the plugin's own TLS, not of what glibc allocates at a thread's first look: I/O threads log, too. */
@@ -50,13 +56,13 @@ log_capture_free (struct log_capture *capture)
   *capture = (struct log_capture){ .errors = NULL };
 }
 
-/* One more line for *lines, if there is memory for it. */
+/* One more line for *lines, if there is memory for it, and it is not long already. */
 static void
 append_line (char **lines, const char *fmt, va_list args)
 {
   char *line, *all;
 
-  if (vasprintf (&line, fmt, args) == -1)
+  if ((*lines && strlen (*lines) > CAPTURE_BYTES) || vasprintf (&line, fmt, args) == -1)
     return;
   if (*lines) {
     int ret = asprintf (&all, "%s\n%s", *lines, line);
@@ -83,16 +89,16 @@ is_quiet (enum log_level level)
   return level == LEVEL_ERROR && captured && captured->quiet;
 }
 
-#define LOG_TO(level)                \
-  do {                               \
-    va_list args;                    \
-    va_start (args, fmt);            \
-    capture ((level), fmt, args);    \
-    va_end (args);                   \
-    va_start (args, fmt);            \
-    if (!is_quiet (level))           \
-      log_sink ((level), fmt, args); \
-    va_end (args);                   \
+#define LOG_TO(level)             \
+  do {                            \
+    va_list args;                 \
+    va_start (args, fmt);         \
+    capture ((level), fmt, args); \
+    va_end (args);                \
+    va_start (args, fmt);         \
+    if (!is_quiet (level))        \
+      sink ((level), fmt, args);  \
+    va_end (args);                \
   } while (0)
 
 void

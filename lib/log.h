@@ -16,14 +16,17 @@ enum log_level {
   LEVEL_NOTICE,  /* worth a line in the log of a healthy server */
 };
 
-void log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args));
+typedef void log_sink (enum log_level level, const char *fmt, va_list args);
+
+/* NULL: stderr. Returns the one before. */
+log_sink *log_set_sink (log_sink *sink);
 
 void log_error (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_notice (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 
 /* What this thread says, for whoever asked for its work, beside the sink. Lines, with a newline between two; NULL if there were
- * none. */
+ * none. Of very many the first ones, some 16 KiB. */
 struct log_capture {
   char *errors, *warnings;
   bool quiet;

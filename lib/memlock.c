@@ -47,12 +47,35 @@ memlock_touch (void *mem, size_t bytes)
   return 0;
 }
 
-void __attribute__ ((noinline)) memlock_touch_stack (void)
+static void __attribute__ ((noinline)) touch_stack (void)
 {
   volatile char stack[STACK_BYTES];
 
   for (size_t i = 0; i < sizeof stack; i += PAGE_BYTES)
     stack[i] = 0;
+}
+
+void
+memlock_touch_stack (void)
+{
+  /* Of the plugin's own TLS, not of what glibc allocates at a thread's first look. */
+  static _Thread_local bool touched __attribute__ ((tls_model ("initial-exec")));
+
+  if (!touched)
+    touch_stack ();
+  touched = true;
+}
+
+void *
+memlock_pages (size_t bytes)
+{
+  void *mem = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (mem == MAP_FAILED)
+    return NULL;
+  madvise (mem, bytes, MADV_DONTDUMP);
+  memlock_touch (mem, bytes); /* if that fails, it comes page by page */
+  return mem;
 }
 
 static int

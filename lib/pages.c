@@ -94,6 +94,16 @@ read_again (const struct pages *p, uint64_t page, struct pagemap_entry entry, vo
   return ret;
 }
 
+/* => holds the page. Has it come with all that io was to read, and is it right? If not, once more. 0, or why it can't be read. */
+static int
+end_read (const struct pages *p, const struct slotio *io, uint64_t page, struct pagemap_entry entry,
+          void *data)
+{
+  if (slotio_result (io, entry.slot) == 0 && pages_matches (p, page, entry, data))
+    return 0;
+  return read_again (p, page, entry, data);
+}
+
 /* => holds [page, page + n) shared; n is at most DRUM_BATCH. */
 static int
 read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
@@ -101,7 +111,6 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
   struct pagemap_entry entry[DRUM_BATCH];
   struct slotio io;
   int ret = 0;
-  bool ok;
 
   slotio_init (&io, p->drum, SLOTIO_READ);
   for (unsigned i = 0; i < n; i++) {
@@ -113,16 +122,11 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
     else
       slotio_add (&io, entry[i].slot, data_of (buf, i));
   }
-  ok = slotio_submit (&io) == 0;
+  slotio_submit (&io);
   for (unsigned i = 0; i < n; i++) {
-    int err;
+    int err =
+      pagemap_has_slot (entry[i]) ? end_read (p, &io, page + i, entry[i], data_of (buf, i)) : 0;
 
-    if (!pagemap_has_slot (entry[i]))
-      continue;
-    if ((ok || slotio_result (&io, entry[i].slot) == 0) &&
-        pages_matches (p, page + i, entry[i], data_of (buf, i)))
-      continue;
-    err = read_again (p, page + i, entry[i], data_of (buf, i));
     if (err < 0) {
       say_unreadable (p, page + i, entry[i].slot, err);
       ret = -EIO;
@@ -144,6 +148,41 @@ pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf)
     buf = data_of (buf, n);
   }
   return ret;
+}
+
+static bool
+lies_in (struct pagemap_entry entry, uint32_t first_slot, uint32_t end_slot)
+{
+  return entry.slot >= first_slot && entry.slot < end_slot;
+}
+
+unsigned
+pages_check (const struct pages *p, uint64_t first, uint64_t end, const struct pages_check *check)
+{
+  unsigned n = end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH, nread = 0;
+  struct pagemap_entry entry[DRUM_BATCH];
+  struct slotio io;
+
+  slotio_init (&io, p->drum, SLOTIO_READ);
+  for (unsigned i = 0; i < n; i++) {
+    entry[i] = pagemap_get (p->map, first + i);
+    if (!lies_in (entry[i], check->first_slot, check->end_slot))
+      continue;
+    slotio_add (&io, entry[i].slot, data_of (check->buf, i));
+    nread++;
+  }
+  slotio_submit (&io);
+  for (unsigned i = 0; i < n; i++) {
+    int err = 0;
+
+    if (lies_in (entry[i], check->first_slot, check->end_slot))
+      err = end_read (p, &io, first + i, entry[i], data_of (check->buf, i));
+    if (err < 0) {
+      say_unreadable (p, first + i, entry[i].slot, err);
+      check->unreadable (check->opaque, first + i, err);
+    }
+  }
+  return nread;
 }
 
 int
@@ -261,7 +300,7 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
   for (unsigned i = 0; i < c->n; i++) {
     if (c->fate[i] != PLACE)
       continue;
-    if (*error == 0 || slotio_result (&io, c->to[i].slot) == 0)
+    if (slotio_result (&io, c->to[i].slot) == 0)
       c->fate[i] = PLACED;
     else
       gather (&failed, c->to[i].slot, c->move[i]);
@@ -532,25 +571,19 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
   struct pagemap_entry from[DRUM_BATCH];
   unsigned nmoved = 0;
   struct slotio io;
-  bool ok;
 
   slotio_init (&io, p->drum, SLOTIO_READ);
   for (unsigned i = 0; i < c->n; i++) {
     from[i] = pagemap_get (p->map, c->page + i);
     chunk_keep (c, i);
-    if (from[i].slot >= move->first_slot && from[i].slot < move->end_slot)
+    if (lies_in (from[i], move->first_slot, move->end_slot))
       slotio_add (&io, from[i].slot, data_of (move->buf, i));
   }
-  ok = slotio_submit (&io) == 0;
+  slotio_submit (&io);
   for (unsigned i = 0; i < c->n; i++) {
-    uint64_t page = c->page + i;
-    void *data = data_of (move->buf, i);
-
-    if (from[i].slot < move->first_slot || from[i].slot >= move->end_slot)
+    if (!lies_in (from[i], move->first_slot, move->end_slot))
       continue;
-    if (((ok || slotio_result (&io, from[i].slot) == 0) &&
-         pages_matches (p, page, from[i], data)) ||
-        read_again (p, page, from[i], data) == 0)
+    if (end_read (p, &io, c->page + i, from[i], data_of (move->buf, i)) == 0)
       chunk_place (c, i, p->drum, from[i], from[i].sum);
     else {
       chunk_set (c, i, SLOT_LOST);

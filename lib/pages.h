@@ -48,6 +48,19 @@ int pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf);
 int pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
                      void *buf);
 
+/* Which pages are to be looked at. */
+struct pages_check {
+  uint32_t first_slot, end_slot; /* those that have a slot in [first_slot, end_slot) */
+  void *buf;                     /* for end - first pages, or DRUM_BATCH */
+  /* Is called for each that can't be read, with what its I/O gave, or -EBADMSG: its checksum is wrong. */
+  void (*unreadable) (void *opaque, uint64_t page, int err);
+  void *opaque;
+};
+
+/* Read pages of [first, end), at most DRUM_BATCH of them, as pages_read does. Returns how many. */
+unsigned pages_check (const struct pages *p, uint64_t first, uint64_t end,
+                      const struct pages_check *check);
+
 /* On failure each page is as it was or as it was to be. When the drum is nearly full, chunks get smaller, down to a page. */
 int pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf);
 

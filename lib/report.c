@@ -322,7 +322,9 @@ report_lines (const char *text, const char *key, json *to)
 static void
 describe_job (const struct job_info *info, json *to)
 {
-  static const char *const kind[] = { "add", "remove", "rebalance", "evacuate" };
+  static const char *const kind[] = {
+    "add", "remove", "rebalance", "evacuate", "scrub", "shutdown"
+  };
   static const char *const state[] = { "running", "done", "failed", "cancelled" };
   json *pages;
 

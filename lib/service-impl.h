@@ -38,6 +38,9 @@ int service_open_map (struct service *service, struct export_config *export);
 /* It is there: give it the pages that it had. */
 int service_restore_map (const struct service_config *config, struct service *service);
 
+/* A session_note: a client's epoch is in the state. opaque is the service. */
+int service_note_client (void *opaque, const char *id, uint64_t epoch);
+
 /* The start is done: all of it is in the state. */
 int service_finish_state (const struct service_config *config, struct service *service);
 

@@ -18,6 +18,7 @@
 #include "mapfile.h"
 #include "restore.h"
 #include "service-impl.h"
+#include "session.h"
 #include "state.h"
 #include "swapdev.h"
 #include "units.h"
@@ -29,6 +30,7 @@ struct change {
   struct service *service;
   const struct service_config *config; /* of the start that is being done; or NULL */
   const char *added, *removed;         /* paths */
+  struct manifest_client client;       /* that comes with a higher epoch; or no ID */
 };
 
 static bool
@@ -344,6 +346,46 @@ find_export (const struct service *service)
   return m && m->nexports ? &m->exports[0] : NULL;
 }
 
+/* Gathers the clients that are known. */
+struct gathering {
+  struct manifest *m;
+  int ret;
+};
+
+static void
+add_client (void *opaque, const char *id, uint64_t epoch)
+{
+  struct gathering *g = opaque;
+  struct manifest *m = g->m;
+  struct manifest_client *more = realloc (m->clients, (m->nclients + 1) * sizeof *more);
+
+  if (more) {
+    m->clients = more;
+    more[m->nclients] = (struct manifest_client){ .id = strdup (id), .epoch = epoch };
+  }
+  if (more && more[m->nclients].id)
+    m->nclients++;
+  else
+    g->ret = -ENOMEM;
+}
+
+static int
+compose_clients (const struct change *change, struct manifest *m)
+{
+  struct gathering g = { .m = m };
+  const char *id = change->client.id;
+
+  sessions_clients (change->service->sessions, add_client, &g);
+  for (unsigned i = 0; id && i < m->nclients; i++)
+    if (strcmp (m->clients[i].id, id) == 0) {
+      m->clients[i].epoch = change->client.epoch;
+      id = NULL;
+    }
+  if (id)
+    add_client (&g, id, change->client.epoch);
+  return g.ret;
+}
+
 static int
 compose (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -360,6 +402,8 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
     ret = compose_devices (service, m);
   if (ret == 0)
     ret = compose_exports (service, m);
+  if (ret == 0)
+    ret = compose_clients (change, m);
   if (ret < 0)
     log_error ("state=: %s: no memory for it", state_dir (service->state));
   return ret;
@@ -374,9 +418,21 @@ update (const struct change *change)
 }
 
 int
+service_note_client (void *opaque, const char *id, uint64_t epoch)
+{
+  return update (
+    &(struct change){ .service = opaque, .client = { .id = (char *) id, .epoch = epoch } });
+}
+
+int
 service_finish_state (const struct service_config *config, struct service *service)
 {
-  return update (&(struct change){ .service = service, .config = config });
+  const struct manifest *m = state_manifest (service->state);
+  int ret = 0;
+
+  for (unsigned i = 0; m && i < m->nclients && ret == 0; i++)
+    ret = sessions_remember (service->sessions, m->clients[i].id, m->clients[i].epoch);
+  return ret < 0 ? ret : update (&(struct change){ .service = service, .config = config });
 }
 
 int

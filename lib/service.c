@@ -14,6 +14,7 @@
 #include "log.h"
 #include "mapfile.h"
 #include "service-impl.h"
+#include "session.h"
 #include "state.h"
 #include "units.h"
 
@@ -262,9 +263,10 @@ create_drum (const struct service_config *config, struct service *service)
   return ret;
 }
 
-/* => the drum is there. */
+/* => the drum is there. owner is where service will be. */
 static int
-start (const struct service_config *config, struct service *service, struct opening *opening)
+start (const struct service_config *config, struct service *service, struct opening *opening,
+       struct service *owner)
 {
   int ret = 0;
 
@@ -282,6 +284,8 @@ start (const struct service_config *config, struct service *service, struct open
     ret = prepare_devices (opening, service);
   if (ret == 0)
     ret = create_export (config, service);
+  if (ret == 0 && (ret = sessions_create (service_note_client, owner, &service->sessions)) < 0)
+    log_error ("no memory for the sessions of clients");
   if (ret == 0 && service->state)
     ret = service_finish_state (config, service);
   return ret;
@@ -298,7 +302,7 @@ service_start (const struct service_config *config, struct service *service)
     ret = create_drum (config, &s);
   if (ret < 0)
     return ret;
-  ret = start (config, &s, &opening);
+  ret = start (config, &s, &opening, service);
   if (ret == 0)
     *service = s;
   else {
@@ -414,6 +418,7 @@ service_stop (struct service *service)
   if (service_sync (service) < 0)
     log_error ("state=: %s: not all of its pages could be made durable",
                state_dir (service->state));
+  sessions_destroy (service->sessions);
   export_destroy (service->export);
   drum_destroy (service->drum);
   destroy_bounce (service);
@@ -424,6 +429,8 @@ service_stop (struct service *service)
 void
 service_undo (struct service *service)
 {
+  if (service->sessions)
+    sessions_destroy (service->sessions);
   if (service->export)
     export_destroy (service->export);
   drum_undo (service->drum);

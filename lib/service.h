@@ -18,6 +18,7 @@
 struct bounce;
 struct drum;
 struct export;
+struct sessions;
 struct state;
 
 struct service_config {
@@ -37,6 +38,7 @@ struct service_config {
 struct service {
   struct drum *drum;
   struct export *export;
+  struct sessions *sessions;
   struct bounce *bounce; /* for O_DIRECT; NULL: without */
   struct state *state;   /* NULL: without */
   enum memlock_mode lock;

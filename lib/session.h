@@ -11,10 +11,10 @@
  * where a new server will answer.
  *
  * Unit:    a session is one connection.
- * Cost:    two atomic operations a request, on a cache line of the session's own.
- * Locking: a mutex for opens, closes and halts; requests take none.
+ * Cost:    two atomic operations a request, on a cache line of the session's own, unless somebody waits for its end.
+ * Locking: a mutex for opens, closes and halts, a leaf; requests take none.
  * Memory:  at open; nothing on the I/O path.
- * Errors:  0 or -errno.
+ * Errors:  0 or -errno, outputs untouched on failure.
  */
 #ifndef DRUM_SESSION_H
 #define DRUM_SESSION_H
@@ -27,48 +27,56 @@ struct session;
 struct sessions;
 
 enum {
-  SESSION_ID_MAX = 64, /* bytes of an ID: letters, digits, - and _ */
+  SESSION_NAME_MAX = 4096, /* bytes of an export's name: NBD's longest */
+  SESSION_ID_MAX = 64,     /* bytes of an ID: letters, digits, - and _ */
   SESSION_CLIENTS_MAX =
-    4096, /* IDs that are remembered; those without a session are forgotten, the oldest first */
+    4096, /* IDs that are remembered. Of those without a session the one that was opened longest ago
+                                 is forgotten, and its epochs may come again */
 };
 
 /* What an export name says. */
 struct session_name {
-  char export[4097];           /* NBD's longest, and 0 */
+  char export[SESSION_NAME_MAX + 1];
   char id[SESSION_ID_MAX + 1]; /* "": not fenced */
   uint64_t epoch;
 };
 
-/* Take NAME@ID.EPOCH apart: at the last @ behind which ID.EPOCH follows; else all of it is NAME. -ENAMETOOLONG */
+/* Take NAME@ID.EPOCH apart: at the last @ if ID.EPOCH follows; else all of it is NAME. -ENAMETOOLONG */
 int session_parse (const char *text, struct session_name *name);
 
-/* A highest epoch, to be kept over a restart (note, in state.h, or so), before the session begins: what it returns, unless 0, is
- * what session_open returns. May be NULL. */
+/* A highest epoch, to be kept over a restart before the session begins: what it returns, unless 0, is what session_open
+ * returns; the next open asks again. Called with no lock held, once at a time for each ID, which sessions_clients tells by then. May be
+ * NULL. */
 typedef int session_note (void *opaque, const char *id, uint64_t epoch);
 
+/* -ENOMEM */
 int sessions_create (session_note *note, void *opaque, struct sessions **s);
-void sessions_destroy (struct sessions *s); /* all are closed */
+void sessions_destroy (struct sessions *s); /* all are closed; NULL is fine */
 
-/* What was noted before a restart. -ENOMEM */
+/* What was noted before a restart; the last one is forgotten last. -ENOMEM; -EUSERS as below. */
 int sessions_remember (struct sessions *s, const char *id, uint64_t epoch);
 
-/* Call each for all IDs that are known. */
+/* Call each for all IDs that are known, in the order for sessions_remember; it must not come back here. */
 void sessions_clients (struct sessions *s,
                        void (*each) (void *opaque, const char *id, uint64_t epoch), void *opaque);
 
-/* A connection begins. The first of a higher epoch than any before bars the lower ones of its ID, and waits until none of their requests is under way.
- * -ESTALE if its own epoch is barred; waits for ever after sessions_halt. */
+/* A connection begins. The first of a higher epoch than any before bars the lower ones of its ID; no open of an epoch returns
+ * while a request of a lower one is under way. Waits while the server halts. -ESTALE if its own epoch is barred, if need be
+ * while it waits; -EUSERS if SESSION_CLIENTS_MAX other IDs have sessions; -ENOMEM. */
 int session_open (struct sessions *s, struct export *e, const struct session_name *name,
                   struct session **session);
-void session_close (struct session *session);
+void session_close (struct session *session); /* all of its requests have ended */
 struct export *session_export (const struct session *session);
 
-/* Around each request. session_begin: -ESTALE if it is barred, and then without session_end; waits for ever after sessions_halt. */
+/* Around each request. session_begin: -ESTALE if it is barred, and then without session_end; waits while the server halts. */
 int session_begin (struct session *session);
 void session_end (struct session *session);
 
 /* No request begins from here on, and none is under way when it returns: 0; or -ETIMEDOUT, if after so long some still are, and all goes
- * on as before. */
+ * on as before. -EALREADY if another halt is there, or under way. */
 int sessions_halt (struct sessions *s, unsigned timeout_ms);
+
+/* Take a halt back: all who wait go on. */
+void sessions_resume (struct sessions *s);
 
 #endif

@@ -75,8 +75,7 @@ submit_run (struct slotio *io, unsigned begin, unsigned end)
 int
 slotio_submit (struct slotio *io)
 {
-  int first_error = 0;
-
+  io->first_error = 0;
   sort_pieces (io);
   for (unsigned begin = 0, end; begin < io->npieces; begin = end) {
     int ret;
@@ -87,10 +86,10 @@ slotio_submit (struct slotio *io)
     ret = submit_run (io, begin, end);
     for (unsigned i = begin; i < end; i++)
       io->piece[i].ret = ret;
-    if (first_error == 0)
-      first_error = ret;
+    if (io->first_error == 0)
+      io->first_error = ret;
   }
-  return first_error;
+  return io->first_error;
 }
 
 int
@@ -98,6 +97,8 @@ slotio_result (const struct slotio *io, uint32_t slot)
 {
   unsigned low = 0, high = io->npieces; /* pieces are sorted by now */
 
+  if (io->first_error == 0)
+    return 0;
   while (high - low > 1) {
     unsigned middle = (low + high) / 2;
 

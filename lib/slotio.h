@@ -28,6 +28,7 @@ struct slotio {
   struct drum *drum;
   enum slotio_kind kind;
   unsigned npieces;
+  int first_error; /* of all */
   struct slotio_piece piece[DRUM_BATCH];
 };
 

@@ -43,6 +43,7 @@ struct swapdev {
   unsigned asked_maxio;
   struct devio io;
   struct bounce *bounce; /* for O_DIRECT; or NULL */
+  struct bounce_share share;
   bool is_block;
   struct stat st;   /* when it was opened */
   bool created;     /* by us, at this start */
@@ -290,6 +291,7 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
+  bounce_share_init (&dev->share);
   turnstile_init (&dev->turnstile, spec->maxio);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
@@ -425,6 +427,7 @@ swapdev_close (struct swapdev *dev)
   if (dev->io.fd >= 0)
     close (dev->io.fd); /* gives the lock back too */
   turnstile_destroy (&dev->turnstile);
+  bounce_share_destroy (&dev->share);
   free (dev->path);
   free (dev);
 }
@@ -597,7 +600,7 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
   int ret;
 
   if (devio_needs_buffer (&dev->io, iov, niov))
-    buffer = bounce_get (dev->bounce);
+    buffer = bounce_get (dev->bounce, &dev->share);
   turnstile_enter (&dev->turnstile, write);
   begin_ns = stats_begin (stats);
   io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
@@ -608,7 +611,7 @@ counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, b
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
   turnstile_leave (&dev->turnstile);
   if (buffer)
-    bounce_put (dev->bounce, buffer);
+    bounce_put (dev->bounce, &dev->share, buffer);
   return ret;
 }
 

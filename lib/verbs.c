@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job.h"
 #include "live.h"
@@ -19,7 +20,7 @@
 
 typedef struct json_object json;
 
-enum { WAIT_SECONDS = 60, WAIT_MAX_SECONDS = 3600 };
+enum { WAIT_SECONDS = 60, WAIT_MAX_SECONDS = 3600 }; /* for jobs; for requests, at a shutdown */
 
 /* One request under way. */
 struct call {
@@ -248,6 +249,25 @@ verb_rebalance (const struct call *call)
   return ret;
 }
 
+/* Without a device: all of them. */
+static int
+verb_scrub (const struct call *call)
+{
+  const char *path = NULL;
+  int64_t rate = 0;
+  uint64_t job;
+  int ret;
+
+  if ((json_object_object_get_ex (call->args, "device", NULL) &&
+       (ret = get_device (call, &path)) < 0) ||
+      (ret = get_int (call, "rate", 1, INT64_MAX, &rate)) < 0)
+    return ret;
+  ret = live_scrub (call->live, path, (uint64_t) rate, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
 static int
 verb_cancel (const struct call *call)
 {
@@ -283,6 +303,34 @@ verb_wait (const struct call *call)
   return ret;
 }
 
+/* Answered by its job's end: a process that ends answers no other question, but who asked may wait for its end. */
+static int
+verb_shutdown (const struct call *call)
+{
+  unsigned timeout_ms = WAIT_SECONDS * 1000;
+  struct job_info info;
+  bool force = false;
+  uint64_t job;
+  int ret;
+
+  if ((ret = get_seconds (call, "seconds", WAIT_MAX_SECONDS, &timeout_ms)) < 0 ||
+      (ret = get_bool (call, "force", &force)) < 0)
+    return ret;
+  if (call->waited_ms == 0 && (ret = live_shutdown (call->live, timeout_ms, force, &job)) < 0)
+    return ret;
+  job = live_last_shutdown (call->live);
+  ret = jobs_get (live_jobs (call->live), job, &info);
+  if (ret < 0)
+    return ret == -ENOENT ? no_such_job (job) : ret;
+  ret = info.state == JOB_RUNNING ? -EAGAIN : info.result;
+  if (info.error)
+    log_error ("%s", info.error);
+  if (ret == 0)
+    json_object_object_add (call->reply, "pid", json_object_new_int64 (getpid ()));
+  job_info_free (&info);
+  return ret;
+}
+
 static const struct verb {
   const char *name;
   int (*run) (const struct call *call);
@@ -295,8 +343,10 @@ static const struct verb {
   { "priority", verb_priority, { "device", "prio" } },
   { "maxio", verb_maxio, { "device", "maxio" } },
   { "rebalance", verb_rebalance, { "rate" } },
+  { "scrub", verb_scrub, { "device", "rate" } },
   { "cancel", verb_cancel, { "job" } },
   { "wait", verb_wait, { "job", "seconds" } },
+  { "shutdown", verb_shutdown, { "seconds", "force" } },
 };
 
 static const struct verb *

@@ -19,6 +19,7 @@
 #include "lib/export.h"
 #include "lib/log.h"
 #include "lib/service.h"
+#include "lib/session.h"
 #include "lib/units.h"
 #include "remote.h"
 
@@ -140,25 +141,46 @@ drum_default_export (int readonly, int is_tls)
   return export_name (service.export);
 }
 
+static struct session *
+open_session (const char *text, const struct session_name *name)
+{
+  struct session *session;
+  int ret = session_open (service.sessions, service.export, name, &session);
+
+  if (ret == 0)
+    return session;
+  if (ret == -ESTALE)
+    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
+  else
+    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
+  return NULL;
+}
+
 static void *
 drum_open (int readonly)
 {
-  const char *name = nbdkit_export_name ();
+  const char *text = nbdkit_export_name ();
+  struct session_name name;
+  struct session *session;
 
-  if (!name || strcmp (name, export_name (service.export)) != 0) {
-    nbdkit_error ("drum: there is no export \"%s\": the only one is \"%s\"", name ? name : "?",
-                  export_name (service.export));
+  if (!text || session_parse (text, &name) < 0 ||
+      strcmp (name.export, export_name (service.export)) != 0) {
+    log_error ("there is no export \"%s\": the only one is \"%s\"", text ? text : "?",
+               export_name (service.export));
     return NULL;
   }
   service_enter_thread (&service);
-  export_count_client (service.export, 1);
-  return service.export;
+  session = open_session (text, &name);
+  if (session)
+    export_count_client (service.export, 1);
+  return session;
 }
 
 static void
 drum_close (void *handle)
 {
-  export_count_client (handle, -1);
+  export_count_client (session_export (handle), -1);
+  session_close (handle);
 }
 
 static const char *
@@ -170,7 +192,7 @@ drum_export_description (void *handle)
 static int64_t
 drum_get_size (void *handle)
 {
-  return (int64_t) export_size_bytes (handle);
+  return (int64_t) export_size_bytes (session_export (handle));
 }
 
 static int
@@ -206,44 +228,69 @@ cache_native (void *handle)
   return NBDKIT_CACHE_NATIVE;
 }
 
-/* What a client may see: no room, can't be done fast, or an I/O error. */
+/* What a client may see: no room, can't be done fast, or an I/O error; and that it is a client no more. */
 static int
 result (int ret)
 {
-  if (ret < 0)
+  if (ret == -ESTALE)
+    nbdkit_set_error (ESHUTDOWN);
+  else if (ret < 0)
     nbdkit_set_error (ret == -ENOSPC || ret == -EOPNOTSUPP ? -ret : EIO);
   return ret < 0 ? -1 : 0;
+}
+
+/* A request begins, for this export; NULL: it may not, and that is its result. A connection may have more threads than the one that opened it. */
+static struct export *
+begin (void *handle)
+{
+  service_enter_thread (&service);
+  return result (session_begin (handle)) == 0 ? session_export (handle) : NULL;
+}
+
+static int
+end (void *handle, int ret)
+{
+  session_end (handle);
+  return result (ret);
 }
 
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_read (handle, buf, count, offset));
+  struct export *e = begin (handle);
+
+  return e ? end (handle, export_read (e, buf, count, offset)) : -1;
 }
 
 /* A change is done; with NBDKIT_FLAG_FUA it is to be durable, too. */
 static int
-changed (void *handle, int ret, uint32_t flags)
+changed (struct export *e, int ret, uint32_t flags)
 {
-  return result (ret == 0 && (flags & NBDKIT_FLAG_FUA) ? export_flush (handle) : ret);
+  return ret == 0 && (flags & NBDKIT_FLAG_FUA) ? export_flush (e) : ret;
 }
 
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (handle, export_write (handle, buf, count, offset), flags);
+  struct export *e = begin (handle);
+
+  return e ? end (handle, changed (e, export_write (e, buf, count, offset), flags)) : -1;
 }
 
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  return result (export_flush (handle));
+  struct export *e = begin (handle);
+
+  return e ? end (handle, export_flush (e)) : -1;
 }
 
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (handle, export_trim (handle, count, offset), flags);
+  struct export *e = begin (handle);
+
+  return e ? end (handle, changed (e, export_trim (e, count, offset), flags)) : -1;
 }
 
 /* Without NBDKIT_FLAG_MAY_TRIM a client would have room kept for later writes; an export is thin, and zeroes have no
@@ -251,14 +298,19 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return changed (handle, export_zero (handle, count, offset, flags & NBDKIT_FLAG_FAST_ZERO),
-                  flags);
+  struct export *e = begin (handle);
+
+  return e ? end (handle,
+                  changed (e, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO), flags))
+           : -1;
 }
 
 static int
 drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  return result (export_cache (handle, count, offset));
+  struct export *e = begin (handle);
+
+  return e ? end (handle, export_cache (e, count, offset)) : -1;
 }
 
 static int
@@ -274,8 +326,10 @@ static int
 drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
-  return result (
-    export_extents (handle, count, offset, flags & NBDKIT_FLAG_REQ_ONE, add_extent, extents));
+  struct export *e = begin (handle);
+  bool one = flags & NBDKIT_FLAG_REQ_ONE;
+
+  return e ? end (handle, export_extents (e, count, offset, one, add_extent, extents)) : -1;
 }
 
 /* clang-format off */

@@ -4,16 +4,19 @@
 #include "remote.h"
 
 #include <pthread.h>
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "leave.h"
 #include "lib/control.h"
 #include "lib/drum-devices.h"
 #include "lib/live.h"
 #include "lib/log.h"
+#include "lib/logqueue.h"
 #include "lib/service.h"
 #include "lib/verbs.h"
 #include "lib/watchdog.h"
@@ -29,14 +32,26 @@ static struct watchdog *watchdog;
 int
 remote_open (const char *path)
 {
+  leave_prepare ();
   return path ? control_open (path, &control) : 0;
 }
 
+/* By the thread of a shutdown, which was asked for through c: no request is under way, and none will ever begin. */
+static void __attribute__ ((noreturn)) leave (struct control *c)
+{
+  leave_wait_sent ();
+  leave_remove_sockets ();
+  control_leave (c);
+  _exit (EXIT_SUCCESS);
+}
+
 static void
-job_ended (void *opaque)
+job_ended (void *opaque, enum job_kind kind, enum job_state state)
 {
   pthread_mutex_lock (&mutex);
-  if (control)
+  if (control && kind == JOB_SHUTDOWN && state == JOB_DONE)
+    leave (control);
+  else if (control)
     control_wake (control);
   pthread_mutex_unlock (&mutex);
 }
@@ -53,8 +68,10 @@ int
 remote_start (struct service *service)
 {
   unsigned interval_ms = drum_debug_waitms < WATCHDOG_INTERVAL_MS ? 10 : WATCHDOG_INTERVAL_MS;
-  int ret = watchdog_start (interval_ms, scan, service, &watchdog);
+  int ret = logqueue_start ();
 
+  if (ret == 0)
+    ret = watchdog_start (interval_ms, scan, service, &watchdog);
   if (ret == 0)
     ret = live_create (service, job_ended, NULL, &live);
   if (ret == 0 && control)
@@ -80,4 +97,5 @@ remote_stop (void)
     watchdog_stop (watchdog);
   live = NULL;
   watchdog = NULL;
+  logqueue_stop ();
 }

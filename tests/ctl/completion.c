@@ -52,9 +52,10 @@ Test (completion, verbs)
 
 Test (completion, options)
 {
-  static const char *const verbs[] = { "",        "list", "status", "watch",     "map",
-                                       "metrics", "add",  "remove", "rebalance", "priority",
-                                       "maxio",   "jobs", "wait",   "cancel" };
+  static const char *const verbs[] = { "",          "list",    "status",   "watch",
+                                       "map",       "metrics", "add",      "remove",
+                                       "rebalance", "scrub",   "priority", "maxio",
+                                       "jobs",      "wait",    "cancel",   "shutdown" };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s --", verbs[i])),
@@ -81,7 +82,8 @@ Test (completion, devices)
                     "$'/srv/swap/slöw \"1\"\\n<&>\\\\'\n");
   cr_assert_str_eq (complete (str ("drumctl -s %s remove /srv/swap/n", fake_socket ())),
                     "/srv/swap/new\n");
-  cr_assert_str_eq (complete ("drumctl wait \"\""), "1\n2\n3\n");
+  cr_assert_str_eq (complete ("drumctl scrub /dev/"), "/dev/nvme0n1p3\n/dev/nvme1n1p3\n");
+  cr_assert_str_eq (complete ("drumctl wait \"\""), "1\n2\n3\n4\n");
   unsetenv ("DRUM_CONTROL");
   cr_assert_str_eq (complete ("drumctl remove \"\""), "\n");
 }

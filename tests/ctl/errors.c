@@ -132,6 +132,8 @@ Test (errors, usage)
     { { "remove", "a", "b" }, "drumctl: remove takes PATH" },
     { { "remove", "a", "--rate", "fast" }, "drumctl: --rate: \"fast\" is not a size" },
     { { "rebalance", "a" }, "drumctl: rebalance takes no operands" },
+    { { "scrub", "a", "b" }, "drumctl: scrub takes [PATH]" },
+    { { "scrub", "" }, "drumctl: the path of a device is empty" },
     { { "priority", "a" }, "drumctl: priority takes PATH PRIO" },
     { { "priority", "a", "-2" }, "drumctl: a: \"-2\" is not a number from -1 to 32767" },
     { { "maxio", "a" }, "drumctl: maxio takes PATH N" },
@@ -152,9 +154,9 @@ Test (errors, usage)
 
 Test (errors, help)
 {
-  static const char *const verbs[] = { "list", "status", "watch",     "map",      "metrics",
-                                       "add",  "remove", "rebalance", "priority", "maxio",
-                                       "jobs", "wait",   "cancel" };
+  static const char *const verbs[] = { "list",  "status", "watch",     "map",   "metrics",
+                                       "add",   "remove", "rebalance", "scrub", "priority",
+                                       "maxio", "jobs",   "wait",      "cancel" };
   char *all = RUN ("--help").out;
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

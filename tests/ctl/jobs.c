@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * jobs.c - add, remove, rebalance: what is asked, how far it is, how it ends, and how it is stopped.
+ * jobs.c - add, remove, rebalance, scrub: what is asked, how far it is, how it ends, and how it is stopped.
  */
 #include <config.h>
 
@@ -36,6 +36,7 @@ static const struct fake_reply at_once[] = {
   { "add", .text = BEGUN },
   { "remove", .text = BEGUN },
   { "rebalance", .text = BEGUN },
+  { "scrub", .text = BEGUN },
   { "priority", .text = OK () },
   { "maxio", .text = OK () },
   { "cancel", .text = OK () },
@@ -75,6 +76,9 @@ Test (jobs, requests)
                   "\"verb\":\"remove\",\"device\":\"/srv/\\\"\\n\",\"force\":true");
   expect_request (ARGS ("rebalance"), "\"verb\":\"rebalance\"");
   expect_request (ARGS ("rebalance", "-r", "1G"), "\"verb\":\"rebalance\",\"rate\":1073741824");
+  expect_request (ARGS ("scrub"), "\"verb\":\"scrub\"");
+  expect_request (ARGS ("scrub", "--rate=50M", "/srv/a,b"),
+                  "\"verb\":\"scrub\",\"device\":\"/srv/a,b\",\"rate\":52428800");
   expect_request (ARGS ("priority", "/srv/a", "-1"),
                   "\"verb\":\"priority\",\"prio\":-1,\"device\":\"/srv/a\"");
   expect_request (ARGS ("maxio", "/srv/a", "0"),
@@ -218,8 +222,8 @@ Test (jobs, progress_beyond_its_total)
       "\"kept\":0,\"stripe\":1,\"classes\":[]},\"buckets\":[],\"exports\":[],\"jobs\":[],"      \
       "\"devices\":["                                                                           \
       "{\"name\":\"/srv/b\",\"type\":\"file\",\"uuid\":\"\",\"prio\":1,\"state\":\"" state      \
-      "\",\"size\":8192,\"used\":69632,\"avail\":0,\"bad\":0,\"read\":" NONE ",\"write\":" NONE \
-      "}]")
+      "\",\"size\":8192,\"used\":69632,\"avail\":0,\"bad\":0,\"suspect\":0,\"mismatches\":0,"   \
+      "\"read\":" NONE ",\"write\":" NONE "}]")
 #define NONE \
   "{\"requests\":0,\"bytes\":0,\"errors\":0,\"in_flight\":0,\"seconds\":0,\"histogram\":[0]}"
 
@@ -251,6 +255,43 @@ Test (jobs, fails)
     "drumctl: /srv/b: not empty\n"
     "drumctl: /srv/b: is closed now, with 68K on it; remove it again, with or without --force, "
     "or add it back\n");
+}
+
+static const struct fake_reply scrubbed[] = {
+  { "scrub", .text = BEGUN },
+  { "wait", .text = JOB ("scrub", "running", M200, "2"), .once = true },
+  { "wait", .text = JOB ("scrub", "done", M400, "4") },
+  { 0 },
+};
+
+/* What a scrub does is reading. */
+Test (jobs, scrubs)
+{
+  fake_start (scrubbed);
+  expect (ARGS ("scrub", "/srv/b"), 0,
+          "/srv/b: scrubbing (job 3), 400M to read\n"
+          "/srv/b: scrubbed, 400M read in 0:04, 100M/s\n",
+          "");
+}
+
+/* Pages that can't be read are listed, and the status says that there are some; also for who waits for another's job. */
+Test (jobs, scrub_finds)
+{
+  static const struct fake_reply replies[] = {
+    { "scrub", .text = BEGUN },
+    { "wait",
+      .text =
+        OK (",\"job\":{\"id\":3,\"kind\":\"scrub\",\"state\":\"done\",\"done\":8192,\"total\":8192,"
+            "\"seconds\":0.5,\"unreadable\":1,\"lost\":0,\"warnings\":[\"the drum: 1 of 2 pages\"],"
+            "\"unreadable_pages\":[{\"export\":\"\",\"page\":17}]}") },
+    { 0 },
+  };
+  const char *err = "drumctl: warning: the drum: 1 of 2 pages\n"
+                    "drumctl: warning: the drum: page 17 of export (default) could not be read\n";
+
+  fake_start (replies);
+  expect (ARGS ("scrub"), 1, "the drum: scrubbed, 8K read\n", err);
+  expect (ARGS ("wait", "3"), 1, "the drum: scrubbed, 8K read\n", err);
 }
 
 /* With force it is done all the same. */
@@ -427,10 +468,84 @@ Test (jobs, cancelled_elsewhere)
           "drumctl: /srv/b: the rebalance was cancelled, with 110M of 400M moved\n");
 }
 
+Test (jobs, cancelled_scrub)
+{
+  static const struct fake_reply replies[] = {
+    { "wait", .text = JOB ("scrub", "cancelled", M110, "5") },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("wait", "3"), 1, "",
+          "drumctl: /srv/b: the scrub was cancelled, with 110M of 400M read\n");
+}
+
 /* How long the server is asked to wait is less than how long we do. */
 Test (jobs, short_timeout)
 {
   fake_start (at_once);
   expect (ARGS ("--timeout", "0.1", "add", "/srv/b"), 0, "/srv/b: added\n", "");
   cr_assert_not_null (strstr (fake_requests (), "\"seconds\":0.05"), "%s", fake_requests ());
+}
+
+/* ---- shutdown ---- */
+
+#define GONE OK (",\"pid\":2000000000") "\n" /* no pid is as high */
+
+/* It is done when the server is gone. */
+Test (jobs, shutdown)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = GONE, .hangs_up = true },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown"), 0, "the drum: shut down\n", "");
+  expect_request (ARGS ("shutdown"), "\"verb\":\"shutdown\",\"seconds\":60.0");
+  expect_request (ARGS ("shutdown", "--force", "--timeout", "0.5"),
+                  "\"verb\":\"shutdown\",\"seconds\":0.5,\"force\":true");
+  expect_request (ARGS ("-t", "1000000", "shutdown", "-f"),
+                  "\"verb\":\"shutdown\",\"seconds\":3.6e+03,\"force\":true");
+  expect (ARGS ("shutdown", "now"), 2, "", "drumctl: shutdown takes no operands");
+}
+
+/* The server gives up before we do, and its words are passed on. */
+Test (jobs, shutdown_refused)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = "{\"version\":1,\"ok\":false,\"error\":\"requests are still under way\"}",
+      .delay_ms = 300 },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown", "--timeout", "0.01"), 1, "", "drumctl: requests are still under way\n");
+}
+
+/* One that goes without an answer has crashed. */
+Test (jobs, shutdown_without_an_answer)
+{
+  static const struct fake_reply replies[] = {
+    { "shutdown", .text = "", .hangs_up = true },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("shutdown"), 1, "", "the server has hung up\n");
+}
+
+/* One that somebody else asked for. */
+Test (jobs, shutdown_elsewhere)
+{
+  static const struct fake_reply replies[] = {
+    { "wait",
+      .text = OK (",\"job\":{\"id\":3,\"kind\":\"shutdown\",\"state\":\"failed\",\"done\":0,"
+                  "\"total\":0,\"seconds\":1,\"unreadable\":0,\"unreadable_pages\":[],\"lost\":0,"
+                  "\"error\":\"no\"}") },
+    { 0 },
+  };
+
+  fake_start (replies);
+  expect (ARGS ("wait", "3"), 1, "", "drumctl: no\n");
 }

@@ -50,7 +50,8 @@ Test (tables, list_columns)
 {
   expect_table ("list.columns", ARGS ("list", "-o", "prio,Name"));
   expect_table ("list.more",
-                ARGS ("list", "--output", "+UUID,USE%,READS,WRITES,RERRORS,WERRORS,INFLIGHT"));
+                ARGS ("list", "--output",
+                      "+UUID,USE%,READS,WRITES,SUSPECT,RERRORS,WERRORS,MISMATCHES,INFLIGHT"));
 }
 
 Test (tables, jobs)

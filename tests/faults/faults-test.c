@@ -362,6 +362,16 @@ Test (faults, slowdisk_makes_them)
   cr_assert_eq (faults->disk[1].ncalls, 1);
 }
 
+/* The same of disks that hang. */
+Test (faults, slowdisk_makes_them_hang)
+{
+  cr_assert_eq (shell ("'%s' '%s' /disk-a=hang", SLOWDISK, control), 0);
+  cr_assert_eq (atomic_load (&faults->rule[0].on), true);
+  cr_assert_eq (faults->rule[0].plan.action, FAULTS_HOLD);
+  cr_assert_eq (shell ("'%s' '%s'", SLOWDISK, control), 0);
+  cr_assert_eq (atomic_load (&faults->rule[0].on), false);
+}
+
 /* A server that can't be steered does not run. */
 Test (faults, no_control_file_is_fatal)
 {

@@ -9,6 +9,7 @@
 #include <config.h>
 
 #include "faults.h"
+#include "libfaults.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,13 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NEXT(name) ((__typeof__ (&name)) dlsym (RTLD_NEXT, #name))
 
-static struct faults *faults;
+struct faults *faults;
 static __typeof__ (&preadv2) next_preadv2;
 static __typeof__ (&pwritev2) next_pwritev2;
 static __typeof__ (&fallocate) next_fallocate;
@@ -44,6 +46,7 @@ __attribute__ ((constructor)) static void
 init (void)
 {
   const char *path = getenv ("DRUM_FAULTS");
+  struct stat st;
   int fd;
   void *mem;
 
@@ -55,8 +58,10 @@ init (void)
   if (!path)
     die ("$DRUM_FAULTS is not set");
   fd = open (path, O_RDWR | O_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1 || fstat (fd, &st) == -1)
     die (path);
+  if (st.st_size != sizeof *faults)
+    die ("built for another control file");
   mem = mmap (NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (mem == MAP_FAILED)
     die (path);

@@ -25,6 +25,10 @@
 
 enum { PATIENCE_MS = 120 * 1000 };
 
+/* Those that were not forgotten. */
+static json **replies;
+static size_t nreplies;
+
 char *
 control_path (void)
 {
@@ -112,7 +116,17 @@ control_reply (int fd)
   cr_assert (reply && json_object_is_type (reply, json_type_object), "no object: %s", line);
   expect_uint (reply, "version", 1);
   free (line);
+  replies = realloc (replies, (nreplies + 1) * sizeof (json *));
+  cr_assert_not_null (replies);
+  replies[nreplies++] = reply;
   return reply;
+}
+
+void
+control_forget (void)
+{
+  while (nreplies > 0)
+    json_object_put (replies[--nreplies]);
 }
 
 static bool

@@ -3,7 +3,7 @@
  * control.h - a client of a server's control socket (docs/control.md).
  *
  * Requests are written as the members behind the version, with ' for ": control_ok (fd, "'verb': 'status'"). What the
- * functions give is the test's to keep; nothing needs to be freed. They assert, and are for the main thread.
+ * functions give is the test's to keep, until control_forget; nothing needs to be freed. They assert, and are for the main thread.
  */
 #ifndef DRUM_TESTS_CONTROL_H
 #define DRUM_TESTS_CONTROL_H
@@ -28,6 +28,9 @@ int control_open_at (const char *path);
 /* Send a request, and take the reply to the one that was sent first. */
 void control_send (int fd, const char *fmt, ...) FORMAT (2, 3);
 json *control_reply (int fd);
+
+/* For a test that goes on for long: all that the functions gave so far is of no use any more. */
+void control_forget (void);
 
 /* A request whose reply must be ok: the reply. */
 json *control_ok (int fd, const char *fmt, ...) FORMAT (2, 3);

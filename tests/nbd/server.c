@@ -7,6 +7,7 @@
  */
 #include <config.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -68,6 +69,8 @@ make_argv (const char **argv, const struct server *srv, const struct server_opti
 {
   unsigned n = 0;
 
+  for (const char *const *p = options->wrapper; p && *p && n < MAX_ARGS / 2; p++)
+    argv[n++] = *p;
   argv[n++] = NBDKIT;
   argv[n++] = "-f";
   argv[n++] = "--exit-with-parent";
@@ -95,6 +98,8 @@ exec_nbdkit (const char **argv, const struct server *srv, const struct server_op
   int fd = open (srv->stderr_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   int null = open ("/dev/null", O_RDWR);
 
+  if (options->stderr_fd)
+    fd = options->stderr_fd;
   if (fd == -1 || null == -1 || dup2 (null, 0) == -1 || dup2 (fd, 1) == -1 || dup2 (fd, 2) == -1)
     _exit (126);
   for (int i = 3; i < 1024; i++)
@@ -279,6 +284,23 @@ server_wait_stderr (const struct server *srv, const char *text)
     cr_assert_gt (read (inotify, events, sizeof events), 0);
   }
   close (inotify);
+}
+
+struct process
+server_process (const struct server *srv)
+{
+  char *text = (char *) file_contents (str ("/proc/%d/status", srv->pid), NULL);
+  DIR *dir = opendir (str ("/proc/%d/fd", srv->pid));
+  struct process p = { .nfds = 0 };
+
+  cr_assert_not_null (dir, "opendir: %m");
+  for (struct dirent *entry; (entry = readdir (dir));)
+    p.nfds += entry->d_name[0] != '.';
+  closedir (dir);
+  p.rss_kib = strtoull (strstr (text, "VmRSS:") + 6, NULL, 10);
+  p.nthreads = (unsigned) strtoul (strstr (text, "Threads:") + 8, NULL, 10);
+  free (text);
+  return p;
 }
 
 void

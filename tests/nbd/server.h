@@ -19,10 +19,19 @@ struct server_options {
   uint64_t memory_bytes;      /* size= when the plugin is one of nbdkit's own */
   const char *socket;         /* a socket of its own, for a second server */
   uid_t uid;                  /* run as this user, not as root */
+  int stderr_fd;              /* its stderr, instead of a file */
   const char *faults;         /* its disks fail or are slow as this file says (faults.h) */
+  const char *const
+    *wrapper; /* what nbdkit is started by, NULL at the end; or NULL: see VALGRIND */
 };
 
 #define PARAMS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/* Errors and leaks that it finds make the status 9, which server_stop does not take. nbdkit unloads the plugin before it ends, so
+ * its names have to be kept. */
+#define VALGRIND                                                                               \
+  PARAMS ("valgrind", "-q", "--keep-debuginfo=yes", "--leak-check=full", "--error-exitcode=9", \
+          "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite")
 
 struct server {
   pid_t pid;
@@ -60,6 +69,14 @@ char *server_stderr (const struct server *srv);
 
 /* Wait until it has written this to stderr. */
 void server_wait_stderr (const struct server *srv, const char *text);
+
+/* What its process has now. */
+struct process {
+  uint64_t rss_kib;
+  unsigned nfds, nthreads;
+};
+
+struct process server_process (const struct server *srv);
 
 /* For dev_teardown: end what a failed test has left, and print its stderr. */
 void server_kill_all (void);

@@ -881,6 +881,49 @@ Test (control, closes_with_clients)
   cr_assert_eq (connect_to (path), -ENOENT);
 }
 
+/* Leaving, it answers who waits, once more if it has no answer yet, and nobody else; and the connections stay until the end. */
+Test (control, leaves)
+{
+  int idle = client (), half = client (), deferred = client (), twice = client ();
+  char c;
+
+  atomic_store (&deferring, true);
+  put (deferred, "{\"version\":1,\"verb\":\"wait\"}\n");
+  put (twice, "{\"version\":1,\"verb\":\"wait\"}\n" PING);
+  put (half, "{");
+  wait_until_asked (2);
+  ping (idle);
+  atomic_store (&deferring, false);
+  control_leave (control);
+  cr_assert_eq (connect_to (path), -ENOENT);
+  assert_line (deferred, "{\"version\":1,\"ok\":true,\"verb\":\"wait\"}\n");
+  assert_line (twice, "{\"version\":1,\"ok\":true,\"verb\":\"wait\"}\n");
+  put (idle, PING);
+  for (int *fd = (int[]){ idle, half, deferred, twice, -1 }; *fd != -1; fd++) {
+    cr_assert_eq (recv (*fd, &c, 1, MSG_DONTWAIT), -1);
+    cr_assert_eq (errno, EAGAIN);
+  }
+  control_close (control);
+  control = NULL;
+  assert_over (idle);
+  assert_over (deferred);
+}
+
+/* It does not wait for who has no answer yet, or does not take his. */
+Test (control, leaves_the_deaf)
+{
+  int deaf = client (), deferred = client ();
+  char c;
+
+  atomic_store (&deferring, true);
+  put (deaf, "{\"version\":1,\"verb\":\"big\"}\n");
+  put (deferred, "{\"version\":1,\"verb\":\"wait\"}\n");
+  wait_until_asked (2);
+  control_leave (control);
+  cr_assert_eq (recv (deferred, &c, 1, MSG_DONTWAIT), -1);
+  cr_assert_eq (errno, EAGAIN);
+}
+
 /* What a client of this user gets: the reply to a ping, in *reply. */
 static void
 ping_as (uid_t uid, char reply[256])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * evacuate_threads.c - tests of lib/evacuate.c under random clients in threads, while devices come, go and change rank.
+ * evacuate_threads.c - tests of lib/evacuate.c and lib/scrub.c under random clients in threads, while devices come, go and change
+ * rank.
  */
 #include <config.h>
 
@@ -220,7 +221,8 @@ assert_ended (uint64_t job, const char *may_fail)
   job_info_free (&info);
 }
 
-/* Devices leave and come back, one after the other, and change their rank, and some jobs are cancelled. */
+/* Devices leave and come back, one after the other, and change their rank, and all or one are scrubbed meanwhile; some jobs are
+ * cancelled. */
 static unsigned
 shuffle (unsigned nrounds)
 {
@@ -230,8 +232,9 @@ shuffle (unsigned nrounds)
   for (unsigned round = 0; round < nrounds && !failed; round++) {
     const char *path = scratch_path (str ("%u", (unsigned) rng_below (&rng, NFILES)));
     struct swapdev_spec spec = { .path = path, .prio = (int) rng_below (&rng, 3) };
-    uint64_t job, other = 0;
+    uint64_t job, other = 0, scrub;
 
+    cr_assert_eq (live_scrub (live, rng_below (&rng, 2) ? path : NULL, 0, &scrub), 0);
     if (live_rebalance (live, 0, &other) < 0)
       other = 0;
     if (rng_below (&rng, 2))
@@ -247,6 +250,9 @@ shuffle (unsigned nrounds)
     }
     if (other)
       assert_ended (other, NULL);
+    if (rng_below (&rng, 4) == 0)
+      jobs_cancel (live_jobs (live), scrub);
+    assert_ended (scrub, "it has left the drum");
   }
   return nremoved;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * evacuating.c - a drum of two devices, jobs that evacuate them, and what comes in between.
+ * evacuating.c - see evacuating.h.
  */
 #include <config.h>
 
@@ -27,6 +27,14 @@ struct hooks hook = { .alloc_max = UINT32_MAX };
 
 static _Thread_local bool in_job;
 
+static void
+note_piece (void)
+{
+  hook.npieces++;
+  if (hook.after_piece)
+    hook.after_piece ();
+}
+
 int __real_export_move (struct export *e, uint64_t *page, unsigned n,
                         const struct pages_move *move);
 int __wrap_export_move (struct export *e, uint64_t *page, unsigned n,
@@ -37,11 +45,23 @@ __wrap_export_move (struct export *e, uint64_t *page, unsigned n, const struct p
 {
   int ret = __real_export_move (e, page, n, move);
 
-  if (ret > 0) {
-    hook.npieces++;
-    if (hook.after_piece)
-      hook.after_piece ();
-  }
+  if (ret > 0)
+    note_piece ();
+  return ret;
+}
+
+unsigned __real_export_check (struct export *e, uint64_t *page, unsigned n,
+                              const struct pages_check *check);
+unsigned __wrap_export_check (struct export *e, uint64_t *page, unsigned n,
+                              const struct pages_check *check);
+
+unsigned
+__wrap_export_check (struct export *e, uint64_t *page, unsigned n, const struct pages_check *check)
+{
+  unsigned ret = __real_export_check (e, page, n, check);
+
+  if (ret > 0)
+    note_piece ();
   return ret;
 }
 

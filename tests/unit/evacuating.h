@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * evacuating.h - a drum of two devices, jobs that evacuate them, and what comes in between.
+ * evacuating.h - a drum of two devices, jobs that evacuate or scrub them, and what comes in between.
  *
  * The linker sends some calls of lib/ through evacuating.c, so that clients come in between the pieces, and reads fail. The
  * program is linked with evacuate_LDFLAGS.
@@ -28,7 +28,7 @@ extern struct jobs *jobs;
 extern struct stamped pages; /* of the export */
 
 extern struct hooks {
-  unsigned npieces;             /* that were moved */
+  unsigned npieces;             /* that were moved, or scrubbed */
   void (*after_piece) (void);   /* in the job's thread, which holds nothing */
   void (*before_remove) (void); /* the same */
   uint32_t alloc_max;           /* more slots at once are refused */

@@ -168,15 +168,15 @@ read_all (void)
     read_page (i);
 }
 
-/* A job that may fail, but then says why. */
-static void
+/* A job that may fail, but then says why. Returns how many pages it could not read. */
+static unsigned
 finish (int ret, uint64_t job)
 {
   struct job_info info;
 
   if (ret < 0) {
     cr_assert_gt (logged_count (""), 0, "%s: %s without a word", where (), strerror (-ret));
-    return;
+    return 0;
   }
   cr_assert_eq (jobs_wait (live_jobs (live), job), 0);
   cr_assert_eq (jobs_get (live_jobs (live), job, &info), 0);
@@ -184,6 +184,7 @@ finish (int ret, uint64_t job)
              info.state);
   cr_assert_eq (info.nlost, 0);
   job_info_free (&info);
+  return (unsigned) info.nunreadable;
 }
 
 static void
@@ -207,10 +208,20 @@ remove_a (void)
   finish (ret, job);
 }
 
+/* How many pages it found that can't be read. */
+static unsigned
+scrub (void)
+{
+  uint64_t job;
+
+  cr_assert_eq (live_scrub (live, NULL, 0, &job), 0);
+  return finish (0, job);
+}
+
 static void
 run_script (void)
 {
-  for (unsigned step = 0; step < 15; step++) {
+  for (unsigned step = 0; step < 16; step++) {
     switch (step) {
     case 0:
       write_pages (0, 30);
@@ -255,6 +266,9 @@ run_script (void)
       write_pages (2, 12);
       break;
     case 14:
+      scrub ();
+      break;
+    case 15:
       read_all ();
       break;
     }
@@ -268,9 +282,10 @@ recover (unsigned nunreadable)
 {
   static const char *const name[] = { "a", "b", "c" };
   struct drum_device_info info;
-  unsigned n = 0;
+  unsigned n = 0, nscrubbed;
 
   faulty_clear ();
+  nscrubbed = scrub ();
   live_destroy (live);
   later_ns += UINT64_C (60000000000);
   drum_heal (service.drum);
@@ -287,6 +302,8 @@ recover (unsigned nunreadable)
     n += page[i].unreadable;
   }
   cr_assert_leq (n, nunreadable, "%s: %u pages are lost", where (), n);
+  cr_assert_eq (n, nscrubbed, "%s: the scrub found %u, and %u can't be read", where (), nscrubbed,
+                n);
   write_pages (0, NPAGES); /* heals all */
   read_all ();
   for (unsigned i = 0; i < NPAGES; i++)

@@ -51,9 +51,9 @@ struct client {
 static struct client client[NTHREADS];
 
 static void
-ended (void *opaque)
+ended (void *opaque, enum job_kind kind, enum job_state state)
 {
-  (void) opaque;
+  (void) opaque, (void) kind, (void) state;
   sem_post (&job_ended);
 }
 

@@ -30,8 +30,9 @@ static sem_t may_end;
 
 /* Slowly, so that who does not wait for it is found out. */
 static void
-count_ended (void *opaque)
+count_ended (void *opaque, enum job_kind kind, enum job_state state)
 {
+  (void) kind, (void) state;
   for (unsigned i = 0; i < 100; i++)
     sched_yield ();
   atomic_fetch_add ((atomic_uint *) opaque, 1);
@@ -208,6 +209,18 @@ Test (job, keeps_what_was_logged)
   cr_assert_eq (logged_count ("warning"), 2);
 }
 
+/* One that did what it was to do has no error, whatever it met. */
+Test (job, done_has_no_error)
+{
+  int ok = 0;
+  struct job_info info = wait_and_get (start (0, complain, &ok));
+
+  cr_assert (info.state == JOB_DONE);
+  cr_assert_null (info.error);
+  cr_assert_str_eq (info.warnings, "first warning\nsecond warning");
+  cr_assert_eq (logged_count ("broken"), 1);
+}
+
 /* Cancelled is who says so and was: not who ends well all the same, or fails with that errno by itself. */
 Test (job, cancelled_only_if_it_stopped)
 {
@@ -360,15 +373,17 @@ Test (job, threads_are_joined)
 
 static struct jobs *seen_jobs;
 static sem_t seen;
-static atomic_int seen_state;
+static atomic_int seen_state, told_kind, told_state;
 
 static void
-look (void *opaque)
+look (void *opaque, enum job_kind kind, enum job_state state)
 {
   struct job_info info;
 
   (void) opaque;
   jobs_get (seen_jobs, 1, &info);
+  atomic_store (&told_kind, (int) kind);
+  atomic_store (&told_state, (int) state);
   atomic_store (&seen_state, (int) info.state);
   job_info_free (&info);
   sem_post (&seen);
@@ -385,6 +400,8 @@ Test (job, ended_is_called_at_the_end)
   cr_assert_eq (jobs_start (seen_jobs, JOB_ADD, NULL, 0, return_value, &zero, &id), 0);
   sem_wait (&seen);
   cr_assert_eq (atomic_load (&seen_state), JOB_DONE);
+  cr_assert_eq (atomic_load (&told_state), JOB_DONE);
+  cr_assert_eq (atomic_load (&told_kind), JOB_ADD);
   jobs_destroy (seen_jobs);
 }
 

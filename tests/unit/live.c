@@ -20,6 +20,7 @@
 #include "lib/job.h"
 #include "lib/live.h"
 #include "lib/service.h"
+#include "lib/session.h"
 #include "lib/stats.h"
 #include "tests/scratch.h"
 
@@ -38,8 +39,9 @@ static atomic_uint nended;
 static uint64_t before_ns;
 
 static void
-count_ended (void *opaque)
+count_ended (void *opaque, enum job_kind kind, enum job_state state)
 {
+  (void) kind, (void) state;
   atomic_fetch_add ((atomic_uint *) opaque, 1);
 }
 
@@ -522,6 +524,53 @@ Test (live, one_rebalance_at_a_time)
   assert_ends (job, JOB_DONE, NULL);
 }
 
+/* ---- scrub ---- */
+
+static uint64_t
+start_scrub (const char *path, uint64_t rate)
+{
+  uint64_t job = 0;
+
+  cr_assert_eq (live_scrub (live, path, rate, &job), 0, "%s", logged_last ());
+  return job;
+}
+
+/* Everything, or one device, by any of its names; there may be several, also while something moves. */
+Test (live, scrubs)
+{
+  uint64_t all, one, rising;
+
+  cr_assert_eq (stamped_write (&pages, 0, 90), 0);
+  cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
+  cr_assert_eq (stamped_write (&pages, 90, 10), 0);
+  all = start_scrub (NULL, SLOW);
+  cr_assert (look (all).kind == JOB_SCRUB);
+  cr_assert_null (look (all).device);
+  cr_assert_eq (live_rebalance (live, SLOW, &rising), 0);
+  one = start_scrub (scratch_path ("./b"), 0);
+  cr_assert (look (one).kind == JOB_SCRUB);
+  cr_assert_str_eq (look (one).device, scratch_path ("b"));
+  assert_ends (one, JOB_DONE, NULL);
+  cr_assert_geq (look (one).done_bytes, 10 * PAGE_BYTES);
+  jobs_cancel (live_jobs (live), rising);
+  assert_ends (rising, JOB_CANCELLED, NULL);
+  jobs_cancel (live_jobs (live), all);
+  assert_ends (all, JOB_CANCELLED, NULL);
+  logged_start ();
+  assert_ends (start_scrub (NULL, 0), JOB_DONE, NULL);
+  cr_assert_eq (logged_count ("the drum: has been scrubbed: all of its 100 pages can be read"), 1);
+}
+
+/* Only what is a device of the drum. */
+Test (live, scrubs_no_other_device)
+{
+  uint64_t job = 77;
+
+  cr_assert_eq (live_scrub (live, scratch_path ("c"), 0, &job), -ENOENT);
+  assert_logged_error ("/c: is no device of this drum");
+  cr_assert_eq (job, 77, "output changed on failure");
+}
+
 /* ---- too many, and the end ---- */
 
 /* No more than JOBS_MAX at once; who is refused has changed nothing. */
@@ -540,6 +589,8 @@ Test (live, too_many_jobs)
   assert_device ("a", 5, DEVICE_OPEN);
   cr_assert_eq (live_rebalance (live, 0, &more), -EBUSY);
   assert_logged_error ("64 jobs are under way already");
+  cr_assert_eq (live_scrub (live, scratch_path ("a"), 0, &more), -EBUSY);
+  assert_logged_error ("/a: 64 jobs are under way already");
   cr_assert_eq (more, 77, "output changed on failure");
   longadd_end (JOBS_MAX);
   for (unsigned i = 0; i < JOBS_MAX; i++)
@@ -549,6 +600,124 @@ Test (live, too_many_jobs)
   assert_ends (more, JOB_DONE, NULL);
   assert_ends (start_adding ("c"), JOB_DONE, NULL);
   assert_ends (start_removing ("a", 0, false), JOB_DONE, NULL);
+}
+
+/* ---- shutdown ---- */
+
+static atomic_int sync_result;
+
+int __real_service_sync (struct service *s);
+int __wrap_service_sync (struct service *s);
+
+int
+__wrap_service_sync (struct service *s)
+{
+  int ret = atomic_load (&sync_result);
+
+  return ret < 0 ? ret : __real_service_sync (s);
+}
+
+static struct session *
+open_session (void)
+{
+  struct session *session;
+
+  cr_assert_eq (
+    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
+    0);
+  return session;
+}
+
+static void
+expect_runs (struct session *session)
+{
+  cr_assert_eq (session_begin (session), 0);
+  session_end (session);
+}
+
+static uint64_t
+start_shutdown (unsigned timeout_ms)
+{
+  uint64_t job = 0;
+
+  cr_assert_eq (live_shutdown (live, timeout_ms, true, &job), 0, "%s", logged_last ());
+  cr_assert_eq (live_last_shutdown (live), job);
+  return job;
+}
+
+/* With nobody there and nothing in it, it may; and then it is for good. */
+Test (live, shuts_down)
+{
+  uint64_t job, again = 77;
+
+  cr_assert_eq (live_last_shutdown (live), 0);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), 0);
+  assert_ends (job, JOB_DONE, NULL);
+  cr_assert (look (job).kind == JOB_SHUTDOWN);
+  cr_assert_eq (sessions_halt (service.sessions, 0), -EALREADY);
+  logged_start ();
+  cr_assert_eq (live_shutdown (live, 1000, true, &again), -EBUSY);
+  assert_logged_error ("the server is being shut down already");
+  cr_assert_eq (again, 77, "output changed on failure");
+}
+
+/* Clients, or pages, are not lost without force. */
+Test (live, does_not_lose_pages)
+{
+  uint64_t job = 77;
+
+  export_count_client (service.export, 1);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
+  assert_logged_error ("has 1 connections and holds 0 pages, which a restart without state= loses");
+  export_count_client (service.export, -1);
+  cr_assert_eq (stamped_write (&pages, 0, 9), 0);
+  cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
+  assert_logged_error ("has 0 connections and holds 9 pages, which a restart without state= loses");
+  cr_assert_eq (job, 77, "output changed on failure");
+  assert_ends (start_shutdown (1000), JOB_DONE, NULL);
+}
+
+/* A request that does not end: it gives up, all goes on, and it can be tried again. */
+Test (live, shutdown_gives_up)
+{
+  struct session *session = open_session ();
+
+  cr_assert_eq (session_begin (session), 0);
+  assert_ends (start_shutdown (10), JOB_FAILED, "requests are still under way after 0.01 s");
+  cr_assert_eq (look (live_last_shutdown (live)).result, -ETIMEDOUT);
+  expect_runs (session);
+  session_end (session);
+  assert_ends (start_shutdown (10), JOB_DONE, NULL);
+  session_close (session);
+}
+
+/* What can't be made durable is no reason to leave. */
+Test (live, shutdown_needs_a_sync)
+{
+  struct session *session = open_session ();
+
+  atomic_store (&sync_result, -EIO);
+  assert_ends (start_shutdown (1000), JOB_FAILED, "can't be made durable");
+  cr_assert_eq (look (live_last_shutdown (live)).result, -EIO);
+  expect_runs (session);
+  atomic_store (&sync_result, 0);
+  assert_ends (start_shutdown (1000), JOB_DONE, NULL);
+  session_close (session);
+}
+
+/* Cancelled before the last request has ended: it stays. */
+Test (live, shutdown_cancelled)
+{
+  struct session *session = open_session ();
+  uint64_t job;
+
+  cr_assert_eq (session_begin (session), 0);
+  job = start_shutdown (3600 * 1000);
+  cr_assert_eq (jobs_cancel (live_jobs (live), job), 0);
+  session_end (session);
+  assert_ends (job, JOB_CANCELLED, NULL);
+  expect_runs (session);
+  session_close (session);
 }
 
 /* The end of it all: jobs that move pages stop, and their devices are open; what is being added is there, or leaves nothing. */
@@ -561,9 +730,10 @@ Test (live, ends_while_jobs_run)
   cr_assert_eq (live_set_priority (live, scratch_path ("b"), 9), 0);
   cr_assert_eq (live_rebalance (live, SLOW, &job), 0);
   start_removing ("a", SLOW, false);
+  start_scrub (NULL, SLOW);
   longadd_end (1);
   stop_live ();
-  cr_assert_eq (atomic_load (&nended), 3);
+  cr_assert_eq (atomic_load (&nended), 4);
   assert_device ("a", 5, DEVICE_OPEN);
   assert_device ("b", 9, DEVICE_OPEN);
   if (access (scratch_path ("c"), F_OK) == 0)

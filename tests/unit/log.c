@@ -8,6 +8,7 @@
 #include <criterion/redirect.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/log.h"
 
@@ -37,6 +38,26 @@ Test (log, goes_to_stderr_by_default, .init = cr_redirect_stderr)
   log_notice ("c");
   fflush (stderr);
   cr_assert_stderr_eq_str ("drum: error: a 1\ndrum: warning: b\ndrum: c\n");
+}
+
+/* A thread that says very much keeps what came first; all of it goes to the sink. */
+Test (log, captures_so_much)
+{
+  enum { NLINES = 300, LINE = 101 };
+  struct log_capture said;
+
+  logged_start ();
+  log_capture_begin (&said, false);
+  for (unsigned i = 0; i < NLINES; i++)
+    log_warning ("%0100u", i);
+  log_error ("an error");
+  log_capture_end ();
+  cr_assert_eq (logged_count (""), NLINES + 1);
+  cr_assert_str_eq (said.errors, "an error");
+  cr_assert_eq (strspn (said.warnings, "0"), LINE - 1, "it is not the first");
+  cr_assert_eq ((strlen (said.warnings) + 1) % LINE, 0, "a line is cut");
+  cr_assert (strlen (said.warnings) > 16000 && strlen (said.warnings) < 17000);
+  log_capture_free (&said);
 }
 
 /* Sizes look as swapon(8) prints them: one digit behind the point, and none where it would be 0. */

@@ -30,6 +30,7 @@
 /* What is granted, and what has been asked for. */
 static bool no_lock, no_flusher, flusher_forgets, no_oom, no_undumpable, no_populate;
 static int lock_flags, flusher, dumpable = 1, ntables, tables_ret;
+static void *undumped;
 static char *oom; /* stands for oom_score_adj */
 
 int __wrap_mlockall (int flags);
@@ -108,6 +109,8 @@ int __wrap_madvise (void *mem, size_t len, int advice);
 int
 __wrap_madvise (void *mem, size_t len, int advice)
 {
+  if (advice == MADV_DONTDUMP)
+    undumped = mem;
   if (!no_populate)
     return __real_madvise (mem, len, advice);
   errno = EINVAL;
@@ -279,6 +282,17 @@ Test (memlock, touch)
     cr_assert_eq (mem[5 * PAGE_BYTES], 'x');
     munmap (mem, NPAGES * PAGE_BYTES);
   }
+}
+
+/* Memory for pages is there at once, and in no core dump. */
+Test (memlock, pages)
+{
+  void *mem = memlock_pages (NPAGES * PAGE_BYTES);
+
+  cr_assert_not_null (mem);
+  cr_assert_eq (count_present (mem), NPAGES);
+  cr_assert_eq (undumped, mem);
+  munmap (mem, NPAGES * PAGE_BYTES);
 }
 
 /* What can't be there is an error. */

@@ -373,10 +373,10 @@ write_one (void *arg)
   return (void *) (intptr_t) swapdev_write (dev, 2 + (uint32_t) (uintptr_t) arg, &iov, 1);
 }
 
-/* With all buffers taken, a request waits for one and does not fail; what is aligned, as are pages that move, goes on. */
+/* With all buffers of its share taken, a request waits for one and does not fail; what is aligned, as are pages that move, goes on. */
 Test (swapdev_direct, buffers_run_out)
 {
-  enum { NTHREADS = BOUNCE_BUFFERS + 4 };
+  enum { NTHREADS = BOUNCE_SHARE + 4 };
   struct stats_snapshot writes;
   pthread_t thread[NTHREADS];
   void *ret;
@@ -385,14 +385,14 @@ Test (swapdev_direct, buffers_run_out)
   atomic_store (&held, true);
   for (uintptr_t i = 0; i < NTHREADS; i++)
     cr_assert_eq (pthread_create (&thread[i], NULL, write_one, (void *) i), 0);
-  while (atomic_load (&nheld) < BOUNCE_BUFFERS)
+  while (atomic_load (&nheld) < BOUNCE_SHARE)
     sched_yield ();
   for (unsigned i = 0; i < 1000; i++)
     sched_yield ();
-  cr_assert_eq (nheld, BOUNCE_BUFFERS);
+  cr_assert_eq (nheld, BOUNCE_SHARE);
   cr_assert_eq (transfer (false, back, 100, 9), 0); /* aligned */
   stats_read (swapdev_stats (dev, true), &writes);
-  cr_assert_eq (writes.in_flight, BOUNCE_BUFFERS);
+  cr_assert_eq (writes.in_flight, BOUNCE_SHARE);
   atomic_store (&held, false);
   for (unsigned i = 0; i < NTHREADS; i++) {
     pthread_join (thread[i], &ret);

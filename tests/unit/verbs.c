@@ -8,10 +8,13 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <json-c/json.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/job.h"
+#include "lib/session.h"
 #include "tests/scratch.h"
 
 #include "asking.h"
@@ -38,8 +41,9 @@ assert_refused (const char *text, int error, const char *says)
 /* No verb, no such verb, and arguments that it does not have. */
 Test (verbs, verbs_and_arguments_are_checked)
 {
-  static const char *const verbs[] = { "status", "map",       "add",    "remove", "priority",
-                                       "maxio",  "rebalance", "cancel", "wait" };
+  static const char *const verbs[] = { "status",   "map",   "add",       "remove",
+                                       "priority", "maxio", "rebalance", "scrub",
+                                       "cancel",   "wait",  "shutdown" };
 
   assert_refused ("{}", -EINVAL, "verb: is not given");
   assert_refused ("{'verb': 7}", -EINVAL, "verb: is not given");
@@ -62,10 +66,11 @@ Test (verbs, verbs_and_arguments_are_checked)
 Test (verbs, devices_are_checked)
 {
   static const char *const verbs[] = { "'add'", "'remove'", "'priority', 'prio': 1",
-                                       "'maxio', 'maxio': 1" };
+                                       "'maxio', 'maxio': 1", "'scrub'" };
 
   for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-    assert_refused (str ("{'verb': %s}", verbs[i]), -EINVAL, "device: name one");
+    if (strcmp (verbs[i], "'scrub'") != 0) /* which is of all, then */
+      assert_refused (str ("{'verb': %s}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': 5}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': null}", verbs[i]), -EINVAL, "device: name one");
     assert_refused (str ("{'verb': %s, 'device': ['/a']}", verbs[i]), -EINVAL, "device: name one");
@@ -80,6 +85,7 @@ Test (verbs, devices_are_checked)
   assert_refused ("{'verb': 'remove', 'device': '/nowhere'}", -ENOENT, "/nowhere: is no device");
   assert_refused ("{'verb': 'priority', 'device': '/nowhere', 'prio': 1}", -ENOENT, "/nowhere");
   assert_refused ("{'verb': 'maxio', 'device': '/nowhere', 'maxio': 1}", -ENOENT, "/nowhere");
+  assert_refused ("{'verb': 'scrub', 'device': '/nowhere'}", -ENOENT, "/nowhere: is no device");
 }
 
 /* Numbers and switches have types and ranges; null is neither. */
@@ -100,16 +106,19 @@ Test (verbs, values_are_checked)
     { "priority", "prio", { "-2", "32768", "null", "'high'" } },
     { "maxio", "maxio", { "-1", "65536", "null", "'4'" } },
     { "rebalance", "rate", { "0", "-5", "null", "false" } },
+    { "scrub", "rate", { "0", "-5", "null", "1.5" } },
     { "cancel", "job", { "0", "-1", "'1'", "null", "1.0" } },
     { "wait", "job", { "0", "-1", "'1'", "null" } },
     { "wait", "seconds", { "-1", "-0.001", "3600.001", "3601", "'5'", "null", "true" } },
+    { "shutdown", "seconds", { "-1", "3600.001", "'5'", "null", "true" } },
+    { "shutdown", "force", { "1", "'yes'", "null" } },
   };
 
   for (size_t i = 0; i < sizeof checked / sizeof checked[0]; i++) {
     const char *verb = checked[i].verb, *key = checked[i].key;
     bool on_device =
       (strchr ("arp", verb[0]) || strcmp (verb, "maxio") == 0) && strcmp (verb, "rebalance") != 0;
-    bool waits = strcmp (key, "seconds") == 0;
+    bool waits = strcmp (verb, "wait") == 0 && strcmp (key, "seconds") == 0;
 
     for (const char *const *bad = checked[i].bad; *bad; bad++)
       assert_refused (str ("{'verb': '%s', %s %s '%s': %s}", verb,
@@ -174,9 +183,23 @@ Test (verbs, jobs)
               "id kind device state done total seconds unreadable unreadable_pages lost");
   cr_assert_eq (get_uint (job, "done"), 40 * PAGE_BYTES);
 
+  cr_assert_eq (ask_for_job ("{'verb': 'scrub'}"), 4);
+  job = end_of (4);
+  assert_job (job, 4, "scrub", NULL,
+              "id kind state done total seconds unreadable unreadable_pages lost");
+  cr_assert_eq (get_uint (job, "done"), 90 * PAGE_BYTES);
+  cr_assert_eq (
+    ask_for_job (str ("{'verb': 'scrub', 'device': '%s', 'rate': 1000000000}", scratch_path ("c"))),
+    5);
+  job = end_of (5);
+  assert_job (job, 5, "scrub", "c",
+              "id kind device state done total rate seconds unreadable unreadable_pages lost");
+  cr_assert_eq (get_uint (job, "done"), 50 * PAGE_BYTES);
+  cr_assert_eq (get_uint (job, "total"), 50 * PAGE_BYTES);
+
   cr_assert_eq (ask ("{'verb': 'status'}"), 0);
-  get_array (reply, "jobs", 3);
-  for (unsigned i = 0; i < 3; i++)
+  get_array (reply, "jobs", 5);
+  for (unsigned i = 0; i < 5; i++)
     cr_assert_eq (get_uint (at (get (reply, "jobs"), i), "id"), i + 1);
   get_array (reply, "devices", 2);
   assert_device ("c", 32767, "open", 50, 50, 0);
@@ -273,6 +296,56 @@ Test (verbs, wait)
   cr_assert_eq (ask_since (5, str ("{'verb': 'wait', 'job': %u}", job)), 0);
   cr_assert_str_eq (get_text (get (reply, "job"), "state"), "cancelled");
   cr_assert_eq (wait_ms, 77);
+}
+
+/* ---- shutdown ---- */
+
+/* As control.c asks: again and again, until there is an answer. */
+static int
+ask_until_answered (const char *text)
+{
+  int ret = ask (text);
+
+  while (ret == -EAGAIN) {
+    assert_keys (reply, "");
+    sched_yield ();
+    ret = ask_since (1, text);
+  }
+  return ret;
+}
+
+/* It is answered when all have ended; or with why not, when that takes too long. */
+Test (verbs, shutdown)
+{
+  struct session *session;
+
+  cr_assert_eq (
+    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
+    0);
+  cr_assert_eq (session_begin (session), 0);
+  cr_assert_eq (ask ("{'verb': 'shutdown'}"), -EAGAIN);
+  cr_assert_eq (ask_since (59999, "{'verb': 'shutdown'}"), -EAGAIN);
+  cr_assert_eq (ask ("{'verb': 'shutdown'}"), -EBUSY);
+  cr_assert_str_eq (get_text (reply, "error"), "the server is being shut down already");
+  cr_assert_eq (jobs_cancel (live_jobs (live), 1), 0);
+  session_end (session);
+  cr_assert_eq (jobs_wait (live_jobs (live), 1), 0);
+  cr_assert_eq (ask_since (1, "{'verb': 'shutdown'}"), -ECANCELED);
+
+  cr_assert_eq (session_begin (session), 0);
+  cr_assert_eq (ask_until_answered ("{'verb': 'shutdown', 'seconds': 0.01}"), -ETIMEDOUT);
+  assert_keys (reply, "error");
+  cr_assert_not_null (strstr (get_text (reply, "error"), "still under way after 0.01 s"));
+  session_end (session);
+  cr_assert_eq (stamped_write (&pages, 0, 1), 0);
+  logged_start ();
+  assert_refused ("{'verb': 'shutdown', 'force': false}", -EBUSY, "holds 1 pages");
+  cr_assert_eq (ask ("{'verb': 'status'}"), 0);
+  cr_assert_str_eq (get_text (at (get_array (reply, "jobs", 2), 1), "kind"), "shutdown");
+  cr_assert_eq (ask_until_answered ("{'verb': 'shutdown', 'force': true}"), 0);
+  assert_keys (reply, "pid");
+  cr_assert_eq (get_uint (reply, "pid"), getpid ());
+  session_close (session);
 }
 
 /* ---- warnings ---- */

@@ -1,0 +1,143 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What the benchmarks have in common that steer a server of their own: nbdkit with the drum, beside fio. A script sources
+# this behind its own die.
+
+number ()
+{
+  [[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || die "$1: \"$2\" is not a number of 1 or more"
+}
+
+# find_build: from $plugin, or the newest; $build, $drumctl, $libfaults and $slowdisk are of the same.
+find_build ()
+{
+  for tool in nbdkit fio jq findmnt; do
+    command -v "$tool" >/dev/null || die "$tool is missing (Debian: apt-get install nbdkit fio jq util-linux)"
+  done
+  fio --enghelp 2>/dev/null | grep -qw nbd || die "this fio has no nbd engine (Debian's has)"
+  local top
+  top=$(cd "$(dirname "$0")/.." && pwd)
+  if [ -z "$plugin" ]; then
+    plugin=$(ls -t "$top"/plugin/.libs/nbdkit-drum-plugin.so "$top"/build/*/plugin/.libs/nbdkit-drum-plugin.so \
+      plugin/.libs/nbdkit-drum-plugin.so 2>/dev/null | head -n1 || true)
+    [ -n "$plugin" ] || die "no plugin is built in $top: build it first, or give --plugin PATH"
+  fi
+  [ -f "$plugin" ] || die "$plugin: no such plugin"
+  plugin=$(realpath "$plugin")
+  build=${plugin%/plugin/.libs/*}
+  drumctl=${DRUMCTL:-$build/ctl/drumctl}
+  [ -x "$drumctl" ] || die "$drumctl is missing: build it first"
+  libfaults=$build/tests/faults/.libs/libfaults.so
+  slowdisk=$build/tests/faults/slowdisk
+}
+
+# need DIR MIB
+need ()
+{
+  local free_mib
+  free_mib=$(df --output=avail -BM "$1" | tail -n1 | tr -dc 0-9)
+  [ "$free_mib" -gt $(($2 + 64)) ] || die "$1: $free_mib MiB are free, and $2 are needed; see --help"
+}
+
+need_faults ()
+{
+  [ -f "$libfaults" ] && [ -x "$slowdisk" ] || die "$libfaults is missing: make -C $build/tests/faults check TESTS="
+}
+
+# begin NAME DIR: $scratch is in it, and $slow in /dev/shm, whose disk is memory; both go in the end, and so do the processes in $pids.
+begin ()
+{
+  scratch=$(mktemp -d "$2/drum-$1-XXXXXX")
+  slow=$(mktemp -d "/dev/shm/drum-$1-XXXXXX")
+  pids=()
+  trap cleanup EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+cleanup ()
+{
+  trap - EXIT
+  trap '' INT TERM
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  wait 2>/dev/null || true
+  rm -rf "$scratch" "$slow"
+}
+
+# --- a server
+
+# start_server SIZE DEVICE...: on $scratch/sock, steered by $scratch/control; with $preload, $threads, $options and $params, if they are set.
+start_server ()
+{
+  local size=$1
+  shift
+  rm -f "$scratch/pid" "$scratch/sock"
+  DRUM_FAULTS=$scratch/faults LD_PRELOAD=${preload:-} nbdkit -f --exit-with-parent -U "$scratch/sock" -P "$scratch/pid" \
+    ${threads:+-t "$threads"} ${options:-} "$plugin" "$@" ${params:-} size="$size" control="$scratch/control" 2>"$scratch/server.log" &
+  server=$!
+  pids=("$server")
+  until [ -s "$scratch/pid" ]; do
+    kill -0 "$server" 2>/dev/null || die "nbdkit does not start: $(cat "$scratch/server.log")"
+    sleep 0.05
+  done
+}
+
+stop_server ()
+{
+  kill "$server"
+  wait "$server" || die "nbdkit ends with status $?: $(cat "$scratch/server.log")"
+  pids=()
+  rm -f "$scratch"/disk.* "$slow"/disk.*
+}
+
+ctl ()
+{
+  "$drumctl" -s "$scratch/control" "$@" >"$scratch/ctl.log" 2>&1 || die "drumctl $*: $(cat "$scratch/ctl.log")"
+}
+
+# fio_run NAME RW OPTION...: its result is in $scratch/NAME.json.
+fio_run ()
+{
+  local name=$1 rw=$2
+  shift 2
+  (cd "$scratch" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///?socket=$scratch/sock" --rw="$rw" \
+    --norandommap --randrepeat=0 --unified_rw_reporting=1 --output-format=json --output="$scratch/$name.json" "$@") \
+    >"$scratch/fio.log" 2>&1 || die "fio failed: $(cat "$scratch/fio.log" "$scratch/server.log")"
+}
+
+# fio_value NAME EXPRESSION
+fio_value ()
+{
+  jq -er ".jobs[0] | if .error != 0 then error(\"fio: errno \\(.error)\") else .mixed | $2 end" "$scratch/$1.json" ||
+    die "fio's output can't be read: $(head -c 300 "$scratch/$1.json")"
+}
+
+# Every page of the export gets a slot.
+fill ()
+{
+  fio_run fill write --bs=1M --iodepth=16 --size="${1}M"
+}
+
+# median and range of the numbers on standard input, one a line
+summary ()
+{
+  sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, v[1], v[NR] }'
+}
+
+# note FIGURE A B: one round's, of which A/B is the ratio.
+note ()
+{
+  echo "$2" >>"$scratch/$1.a"
+  echo "$3" >>"$scratch/$1.b"
+  awk -v a="$2" -v b="$3" 'BEGIN { print a / b }' >>"$scratch/$1.ratio"
+}
+
+# report FIGURE TEXT NAME-OF-A NAME-OF-B UNIT
+report ()
+{
+  echo $(summary <"$scratch/$1.ratio") $(summary <"$scratch/$1.a") $(summary <"$scratch/$1.b") |
+    awk -v text="$2" -v a="$3" -v b="$4" -v unit="$5" \
+      '{ printf "%-34s %.2f (%.2f..%.2f)   %s %.4g %s   %s %.4g %s\n", text, $1, $2, $3, a, $4, unit, b, $7, unit }'
+  rm -f "$scratch/$1".{a,b,ratio}
+}

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <config.h>
+
+#include "session.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bug.h"
+#include "mutex.h"
+#include "stats.h"
+
+enum { CACHE_LINE = 64, NS_PER_MS = 1000000, NS_PER_SECOND = 1000000000 };
+
+/* The state of a session: how many requests are under way, and why no more may begin. */
+#define COUNT  UINT64_C (0xffffffff)
+#define BARRED (UINT64_C (1) << 32)
+#define HALTED (UINT64_C (1) << 33)
+
+/* One ID. */
+struct client {
+  struct client *next;
+  char id[SESSION_ID_MAX + 1];
+  uint64_t epoch;  /* the highest: lower ones are barred */
+  bool noted;      /* it is kept */
+  bool noting;     /* somebody sees to that, without the mutex */
+  unsigned nusers; /* its sessions, and opens under way */
+};
+
+struct session {
+  _Alignas(CACHE_LINE) _Atomic uint64_t state;
+  struct export *export;
+  struct sessions *sessions;
+  struct client *client; /* NULL: it is not fenced */
+  uint64_t epoch;
+  struct session *next;
+};
+
+struct sessions {
+  struct mutex mutex;     /* all below */
+  pthread_cond_t changed; /* for all who wait, whatever they wait for */
+  session_note *note;
+  void *opaque;
+  bool halted;
+  struct session *first;
+  struct client *clients; /* the one opened last is last */
+  unsigned nclients;
+};
+
+static bool
+is_id (const char *text, size_t len)
+{
+  static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789-_";
+
+  return len > 0 && len <= SESSION_ID_MAX && strspn (text, letters) >= len;
+}
+
+static bool
+parse_epoch (const char *text, uint64_t *epoch)
+{
+  char *end;
+
+  if (!*text || text[strspn (text, "0123456789")])
+    return false;
+  errno = 0;
+  *epoch = strtoull (text, &end, 10);
+  return errno == 0;
+}
+
+int
+session_parse (const char *text, struct session_name *name)
+{
+  const char *at = strrchr (text, '@'), *dot = at ? strchr (at, '.') : NULL;
+  uint64_t epoch = 0;
+  bool fenced = dot && is_id (at + 1, (size_t) (dot - at) - 1) && parse_epoch (dot + 1, &epoch);
+  size_t export_len = fenced ? (size_t) (at - text) : strlen (text);
+  size_t id_len = fenced ? (size_t) (dot - at) - 1 : 0;
+
+  if (export_len > SESSION_NAME_MAX)
+    return -ENAMETOOLONG;
+  memcpy (name->export, text, export_len);
+  name->export[export_len] = 0;
+  if (fenced)
+    memcpy (name->id, at + 1, id_len);
+  name->id[id_len] = 0;
+  name->epoch = fenced ? epoch : 0;
+  return 0;
+}
+
+int
+sessions_create (session_note *note, void *opaque, struct sessions **ret)
+{
+  struct sessions *s = calloc (1, sizeof *s);
+  pthread_condattr_t attr;
+
+  if (!s)
+    return -ENOMEM;
+  mutex_init (&s->mutex);
+  pthread_condattr_init (&attr);
+  pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+  pthread_cond_init (&s->changed, &attr);
+  pthread_condattr_destroy (&attr);
+  s->note = note;
+  s->opaque = opaque;
+  *ret = s;
+  return 0;
+}
+
+void
+sessions_destroy (struct sessions *s)
+{
+  if (!s)
+    return;
+  if (s->first)
+    bug ("sessions end while there are some");
+  while (s->clients) {
+    struct client *client = s->clients;
+
+    s->clients = client->next;
+    free (client);
+  }
+  pthread_cond_destroy (&s->changed);
+  mutex_destroy (&s->mutex);
+  free (s);
+}
+
+/* => holds s->mutex. Take a client out of the list: that of this ID, or, for NULL, the first that nobody uses. NULL if there is
+ * none. */
+static struct client *
+take_client_locked (struct sessions *s, const char *id)
+{
+  mutex_assert_held (&s->mutex);
+  for (struct client **link = &s->clients; *link; link = &(*link)->next) {
+    struct client *client = *link;
+
+    if (id ? strcmp (client->id, id) != 0 : client->nusers > 0)
+      continue;
+    *link = client->next;
+    s->nclients--;
+    return client;
+  }
+  return NULL;
+}
+
+/* => holds s->mutex. The client of this ID, which is the last in the list now; a new one has this epoch. */
+static int
+get_client_locked (struct sessions *s, const char *id, uint64_t epoch, struct client **ret)
+{
+  struct client *client = take_client_locked (s, id), **link;
+
+  if (!client) {
+    client =
+      s->nclients < SESSION_CLIENTS_MAX ? malloc (sizeof *client) : take_client_locked (s, NULL);
+    if (!client)
+      return s->nclients < SESSION_CLIENTS_MAX ? -ENOMEM : -EUSERS;
+    *client = (struct client){ .epoch = epoch };
+    strcpy (client->id, id);
+  }
+  for (link = &s->clients; *link; link = &(*link)->next)
+    ;
+  *link = client;
+  client->next = NULL;
+  s->nclients++;
+  *ret = client;
+  return 0;
+}
+
+int
+sessions_remember (struct sessions *s, const char *id, uint64_t epoch)
+{
+  struct client *client;
+  int ret;
+
+  mutex_lock (&s->mutex);
+  ret = get_client_locked (s, id, epoch, &client);
+  if (ret == 0 && epoch >= client->epoch) {
+    client->epoch = epoch;
+    client->noted = true;
+  }
+  mutex_unlock (&s->mutex);
+  return ret;
+}
+
+void
+sessions_clients (struct sessions *s, void (*each) (void *opaque, const char *id, uint64_t epoch),
+                  void *opaque)
+{
+  mutex_lock (&s->mutex);
+  for (const struct client *client = s->clients; client; client = client->next)
+    each (opaque, client->id, client->epoch);
+  mutex_unlock (&s->mutex);
+}
+
+/* => holds s->mutex. Is a request of this client's lower epochs under way; of anybody, if client is NULL? */
+static bool
+is_busy_locked (struct sessions *s, const struct client *client, uint64_t epoch)
+{
+  mutex_assert_held (&s->mutex);
+  for (struct session *session = s->first; session; session = session->next)
+    if ((!client || (session->client == client && session->epoch < epoch)) &&
+        (atomic_load (&session->state) & COUNT) > 0)
+      return true;
+  return false;
+}
+
+/* => holds s->mutex; epoch is higher than all. From here on who ends the last request of those that are barred comes to the mutex, and no more begin. */
+static void
+bar_others_locked (struct sessions *s, struct client *client, uint64_t epoch)
+{
+  mutex_assert_held (&s->mutex);
+  client->epoch = epoch;
+  client->noted = false;
+  for (struct session *session = s->first; session; session = session->next)
+    if (session->client == client)
+      atomic_fetch_or (&session->state, BARRED);
+  pthread_cond_broadcast (&s->changed); /* opens that wait are barred, too */
+}
+
+/* => holds s->mutex, but not meanwhile. */
+static int
+note_locked (struct sessions *s, struct client *client, uint64_t epoch)
+{
+  int ret = 0;
+
+  mutex_assert_held (&s->mutex);
+  client->noting = true;
+  mutex_unlock (&s->mutex);
+  if (s->note)
+    ret = s->note (s->opaque, client->id, epoch);
+  mutex_lock (&s->mutex);
+  client->noting = false;
+  client->noted = ret == 0 && client->epoch == epoch;
+  pthread_cond_broadcast (&s->changed);
+  return ret;
+}
+
+/* => holds s->mutex, but not while it waits. 0 when a session of this epoch may begin, if it does so at once. */
+static int
+admit_locked (struct sessions *s, struct client *client, uint64_t epoch)
+{
+  int ret = 0;
+
+  mutex_assert_held (&s->mutex);
+  while (ret == 0) {
+    if (s->halted)
+      mutex_wait (&s->mutex, &s->changed);
+    else if (!client)
+      return 0;
+    else if (epoch < client->epoch)
+      ret = -ESTALE;
+    else if (epoch > client->epoch)
+      bar_others_locked (s, client, epoch);
+    else if (!client->noted && !client->noting)
+      ret = note_locked (s, client, epoch);
+    else if (client->noting || is_busy_locked (s, client, epoch))
+      mutex_wait (&s->mutex, &s->changed);
+    else
+      return 0;
+  }
+  return ret;
+}
+
+/* => holds s->mutex, but not while it waits. */
+static int
+begin_session_locked (struct sessions *s, struct session *session, const char *id)
+{
+  int ret = 0;
+
+  mutex_assert_held (&s->mutex);
+  if (*id) {
+    ret = get_client_locked (s, id, session->epoch, &session->client);
+    if (ret < 0)
+      return ret;
+    session->client->nusers++;
+  }
+  ret = admit_locked (s, session->client, session->epoch);
+  if (ret == 0) {
+    session->next = s->first;
+    s->first = session;
+  } else
+    session->client->nusers--;
+  return ret;
+}
+
+int
+session_open (struct sessions *s, struct export *e, const struct session_name *name,
+              struct session **ret)
+{
+  struct session *session = aligned_alloc (CACHE_LINE, sizeof *session);
+  int err;
+
+  if (!session)
+    return -ENOMEM;
+  *session = (struct session){ .sessions = s, .export = e, .epoch = name->epoch };
+  mutex_lock (&s->mutex);
+  err = begin_session_locked (s, session, name->id);
+  mutex_unlock (&s->mutex);
+  if (err < 0) {
+    free (session);
+    return err;
+  }
+  *ret = session;
+  return 0;
+}
+
+void
+session_close (struct session *session)
+{
+  struct sessions *s = session->sessions;
+  struct session **link = &s->first;
+
+  if (atomic_load (&session->state) & COUNT)
+    bug ("a session is closed while its requests are under way");
+  mutex_lock (&s->mutex);
+  while (*link != session)
+    link = &(*link)->next;
+  *link = session->next;
+  if (session->client)
+    session->client->nusers--;
+  mutex_unlock (&s->mutex);
+  free (session);
+}
+
+struct export *
+session_export (const struct session *session)
+{
+  return session->export;
+}
+
+static void
+wait_resumed (struct sessions *s)
+{
+  mutex_lock (&s->mutex);
+  while (s->halted)
+    mutex_wait (&s->mutex, &s->changed);
+  mutex_unlock (&s->mutex);
+}
+
+int
+session_begin (struct session *session)
+{
+  uint64_t state = atomic_load_explicit (&session->state, memory_order_relaxed);
+
+  /* Counted only if it may begin: so those that must not keep nobody waiting for the others' end. */
+  for (;;) {
+    if (state & HALTED) {
+      wait_resumed (session->sessions);
+      state = atomic_load_explicit (&session->state, memory_order_relaxed);
+    } else if (state & BARRED)
+      return -ESTALE;
+    else if (atomic_compare_exchange_weak (&session->state, &state, state + 1))
+      return 0;
+  }
+}
+
+void
+session_end (struct session *session)
+{
+  struct sessions *s = session->sessions;
+  uint64_t before = atomic_fetch_sub (&session->state, 1);
+
+  if (!(before & (BARRED | HALTED)) || (before & COUNT) != 1)
+    return;
+  mutex_lock (&s->mutex); /* who looks at the state before he waits has it */
+  pthread_cond_broadcast (&s->changed);
+  mutex_unlock (&s->mutex);
+}
+
+/* => holds s->mutex. */
+static void
+resume_locked (struct sessions *s)
+{
+  mutex_assert_held (&s->mutex);
+  s->halted = false;
+  for (struct session *session = s->first; session; session = session->next)
+    atomic_fetch_and (&session->state, ~HALTED);
+  pthread_cond_broadcast (&s->changed);
+}
+
+/* => holds s->mutex, but not while it waits. */
+static int
+wait_idle_locked (struct sessions *s, unsigned timeout_ms)
+{
+  uint64_t end_ns = now_ns () + (uint64_t) timeout_ms * NS_PER_MS;
+  struct timespec end = { .tv_sec = (time_t) (end_ns / NS_PER_SECOND),
+                          .tv_nsec = (long) (end_ns % NS_PER_SECOND) };
+
+  mutex_assert_held (&s->mutex);
+  while (is_busy_locked (s, NULL, 0)) {
+    if (now_ns () >= end_ns)
+      return -ETIMEDOUT;
+    mutex_timedwait (&s->mutex, &s->changed, &end);
+  }
+  return 0;
+}
+
+int
+sessions_halt (struct sessions *s, unsigned timeout_ms)
+{
+  int ret = -EALREADY;
+
+  mutex_lock (&s->mutex);
+  if (!s->halted) {
+    s->halted = true;
+    for (struct session *session = s->first; session; session = session->next)
+      atomic_fetch_or (&session->state, HALTED);
+    ret = wait_idle_locked (s, timeout_ms);
+    if (ret < 0)
+      resume_locked (s);
+  }
+  mutex_unlock (&s->mutex);
+  return ret;
+}
+
+void
+sessions_resume (struct sessions *s)
+{
+  mutex_lock (&s->mutex);
+  resume_locked (s);
+  mutex_unlock (&s->mutex);
+}
