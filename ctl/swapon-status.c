@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "attached.h"
 #include "drumctl.h"
@@ -125,8 +126,6 @@ fill (struct row *r, int index)
   if (ret < 0) {
     *r->reply = '\0';
     snprintf (r->state, sizeof r->state, ret == -ECONNREFUSED ? "lost" : "silent");
-    if (ret == -EACCES)
-      log_warning ("%s: its keeper may not be asked; be root", r->name);
     return r->in_use || ret != -ECONNREFUSED;
   }
   attached_value (r->reply, "state", r->state, sizeof r->state);
@@ -142,6 +141,11 @@ swapon_status (const struct table_options *options)
   unsigned nindexes = attached_list (indexes, MAX_DEVICES), n = 0;
   int status;
 
+  if (access (ATTACHED_DIR, R_OK | X_OK) == -1 && errno == EACCES) {
+    log_error ("%s: no permission; be root", ATTACHED_DIR);
+    free (rows);
+    return STATUS_FAILED;
+  }
   for (unsigned i = 0; i < nindexes; i++)
     n += fill (&rows[n], indexes[i]);
   status = table_print (&layout, options, rows, sizeof *rows, n);
