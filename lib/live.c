@@ -255,6 +255,7 @@ everything (struct live *live)
     .drum = live->service->drum,
     .exports = &live->service->export,
     .nexports = 1,
+    .durable = service_is_durable (live->service),
   };
 }
 

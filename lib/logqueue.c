@@ -112,12 +112,8 @@ thread_main (void *arg)
   enum log_level level;
 
   (void) arg;
-  pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
-  while (dequeue (&level, line)) {
-    pthread_setcancelstate (PTHREAD_CANCEL_ENABLE, NULL);
+  while (dequeue (&level, line))
     say (level, "%s", line);
-    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
-  }
   pthread_mutex_lock (&mutex);
   stopped = true;
   pthread_cond_signal (&over);
@@ -155,18 +151,21 @@ logqueue_stop (void)
                             .tv_nsec = (long) (until_ns % 1000000000) };
   int err = 0;
 
-  if (!next)
+  if (!next || stopping)
     return;
   pthread_mutex_lock (&mutex);
   stopping = true;
   pthread_cond_signal (&more);
   while (!stopped && err != ETIMEDOUT)
     err = pthread_cond_timedwait (&over, &mutex, &until);
-  if (!stopped)
-    pthread_cancel (thread);
+  err = stopped ? 0 : ETIMEDOUT;
   pthread_mutex_unlock (&mutex);
+  log_set_sink (next);
+  if (err) {
+    pthread_detach (thread); /* it ends with the program */
+    return;
+  }
   pthread_join (thread, NULL);
   pthread_cond_destroy (&over);
-  log_set_sink (next);
   next = NULL;
 }

@@ -22,7 +22,8 @@ enum {
 /* Put it in front of the sink that is set (log.h). After the fork. */
 int logqueue_start (void);
 
-/* Say what is left, unless that takes too long: then it is lost. The sink is again what it was. */
+/* Say what is left, and set the sink that was. If that takes too long what is left is lost, and the thread stays where it hangs
+ * until the program ends: its code must not go before. */
 void logqueue_stop (void);
 
 #endif

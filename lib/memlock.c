@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +31,7 @@
 
 enum {
   STACK_BYTES = 128 << 10, /* requests take some 40 KiB of ours */
+  HEAP_BYTES = 3 << 20,    /* a buffer of nbdkit grows to the kernel's largest request, 1.25 MiB */
   LARGEST_BYTES = 2 << 20, /* mapping that is touched unasked */
 };
 
@@ -76,6 +80,27 @@ memlock_pages (size_t bytes)
   madvise (mem, bytes, MADV_DONTDUMP);
   memlock_touch (mem, bytes); /* if that fails, it comes page by page */
   return mem;
+}
+
+int
+memlock_touch_heap (void)
+{
+  void *mem = malloc (HEAP_BYTES);
+  int ret;
+
+  if (!mem)
+    return -ENOMEM;
+  ret = memlock_touch ((void *) ((uintptr_t) mem & ~(uintptr_t) (PAGE_BYTES - 1)), HEAP_BYTES);
+  free (mem);
+  return ret;
+}
+
+/* What is freed is not given back, but there for the next. */
+static void
+keep_heap (void)
+{
+  mallopt (M_MMAP_THRESHOLD, 2 * HEAP_BYTES);
+  mallopt (M_TRIM_THRESHOLD, INT_MAX);
 }
 
 static int
@@ -240,6 +265,7 @@ memlock_apply (enum memlock_mode mode, int (*tables) (void *opaque), void *opaqu
     return 0;
   for (unsigned i = 0; i < NMEASURES; i++)
     note (&o, measures[i].what, measures[i].set ());
+  keep_heap ();
   touch_program ();
   note (&o, "tables touched", tables (opaque));
   if (o.error && mode == MEMLOCK_STRICT)

@@ -35,6 +35,10 @@ int memlock_touch (void *mem, size_t bytes);
 /* The same for as much of this thread's stack as a request takes, when it first asks. */
 void memlock_touch_stack (void);
 
+/* And, after memlock_apply, for what is allocated in this thread to receive requests with: else the first large ones, which come
+ * when memory is short, would take memory. */
+int memlock_touch_heap (void);
+
 /* Memory for pages of clients, to be given back by munmap: there from now on if that can be had, and in no core dump. NULL and
  * errno. */
 void *memlock_pages (size_t bytes);

@@ -342,6 +342,14 @@ service_enter_thread (const struct service *service)
     memlock_touch_stack ();
 }
 
+void
+service_enter_connection (const struct service *service)
+{
+  service_enter_thread (service);
+  if (service->locked && memlock_touch_heap () < 0)
+    log_warning ("lock=: no memory for a connection's largest requests: they may wait for it");
+}
+
 /* Hand a device that is prepared over to the drum: once it is in the state, it has its turn. */
 static int
 publish (struct service *service, struct opening *opening)
@@ -404,6 +412,12 @@ int
 service_sync (struct service *service)
 {
   return service->state ? state_sync (service->state) : 0;
+}
+
+bool
+service_is_durable (const struct service *service)
+{
+  return service->state && state_is_durable (service->state);
 }
 
 bool

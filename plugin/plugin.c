@@ -169,7 +169,7 @@ drum_open (int readonly)
                export_name (service.export));
     return NULL;
   }
-  service_enter_thread (&service);
+  service_enter_connection (&service);
   session = open_session (text, &name);
   if (session)
     export_count_client (service.export, 1);

@@ -202,6 +202,36 @@ expect_no_faults (const char *direct, unsigned threads)
   server_stop (&srv);
 }
 
+/* Nor the first requests of a connection, up to the largest that Linux sends: those come when memory is short. */
+Test (lock, first_requests_have_no_page_faults)
+{
+  enum { SLACK = 2 };
+  static const uint32_t sizes[] = { 4 * KIB, 128 * KIB, 1 * MIB, 1280 * KIB };
+  static char data[1280 * KIB];
+  struct nbd_handle *nbd[2];
+  struct server srv;
+  uint64_t before, n;
+
+  server_start (
+    &srv, &(struct server_options){
+            .threads = 1, .params = PARAMS (dev_path ("a,size=64M"), "lock=yes", "direct=yes") });
+  memset (data, 'x', sizeof data);
+  for (unsigned i = 0; i < 2; i++) {
+    nbd[i] = client_open (&srv);
+    client_read (nbd[i], data, 4 * KIB, 0); /* its thread is there */
+  }
+  before = field_of_threads (&srv, 10, true);
+  for (unsigned i = 0; i < 8; i++) {
+    client_write (nbd[i % 2], data, sizes[i / 2], 0);
+    client_read (nbd[i % 2], data, sizes[i / 2], 0);
+  }
+  n = field_of_threads (&srv, 10, true) - before;
+  cr_assert_leq (n, SLACK, "%" PRIu64 " page faults", n);
+  for (unsigned i = 0; i < 2; i++)
+    client_close (nbd[i]);
+  server_stop (&srv);
+}
+
 Test (lock, io_has_no_page_faults)
 {
   expect_no_faults ("direct=no", 1);

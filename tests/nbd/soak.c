@@ -90,6 +90,7 @@ enum { NKINDS = sizeof kinds / sizeof kinds[0] };
 static struct faults *faults;
 static struct rng rng;
 static struct trouble troubles[MAX_TROUBLES];
+static bool damaging;        /* the only trouble there is damages pages */
 static unsigned nof[NKINDS]; /* how often there was one of each kind */
 
 /* Drawn from the first that it may be. */
@@ -111,6 +112,12 @@ draw (const struct faults_plan *most)
   return plan;
 }
 
+static bool
+does_damage (const struct faults_plan *plan)
+{
+  return plan->action == FAULTS_FLIP && plan->calls == FAULTS_WRITE;
+}
+
 static void
 begin_trouble (struct trouble *t, struct fleet_file *file, const struct kind *kind)
 {
@@ -126,13 +133,8 @@ begin_trouble (struct trouble *t, struct fleet_file *file, const struct kind *ki
                          .reads = kind->reads,
                          .rule = faults_add (faults, file->path, &plan) };
   cr_assert_not_null (t->rule);
+  damaging = does_damage (&plan);
   nof[kind - kinds]++;
-}
-
-static bool
-does_damage (const struct faults_plan *plan)
-{
-  return plan->action == FAULTS_FLIP && plan->calls == FAULTS_WRITE;
 }
 
 /* Nothing is wrong with any device now, so what can't be read is damaged for good. */
@@ -151,13 +153,14 @@ static void
 end_trouble (struct trouble *t)
 {
   faults_remove (t->rule);
-  if (does_damage (&t->rule->plan) && !t->ending) {
+  if (damaging && !t->ending) {
     t->ending = true;
     t->end = seconds_now () + 1;
     return;
   }
-  if (t->ending)
+  if (damaging)
     find_damaged ();
+  damaging = false;
   if (t->reads)
     model_end_faulty ();
   t->file->faulty = false;
@@ -172,7 +175,8 @@ make_trouble (void)
   struct fleet_file *file = &fleet.file[rng_below (&rng, FLEET_FILES)];
   const struct kind *kind = &kinds[rng_below (&rng, NKINDS)];
 
-  if (file->state == AWAY || file->faulty || atomic_load (&model.tight) || !fleet_is_safe (file))
+  if (file->state == AWAY || file->faulty || atomic_load (&model.tight) || !fleet_is_safe (file) ||
+      damaging || (does_damage (&kind->plan) && fleet.nfaults))
     return;
   for (unsigned i = 0; i < MAX_TROUBLES; i++)
     if (!troubles[i].file) {
