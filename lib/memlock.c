@@ -144,9 +144,8 @@ touch_program (void)
     fclose (f);
 }
 
-/* As reported by the kernel: some have passed the wrong number, and never noticed. */
-static int
-set_io_flusher (void)
+int
+memlock_io_flusher (void)
 {
   if (prctl (PR_SET_IO_FLUSHER, 1, 0, 0, 0) == -1)
     return -errno;
@@ -157,7 +156,7 @@ static int
 try_io_flusher (void)
 {
   bool was_set = prctl (PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1;
-  int ret = set_io_flusher ();
+  int ret = memlock_io_flusher ();
 
   if (ret == 0 && !was_set)
     prctl (PR_SET_IO_FLUSHER, 0, 0, 0, 0);
@@ -177,8 +176,8 @@ write_oom_score (const char *text)
   return ret;
 }
 
-static int
-set_oom_score (void)
+int
+memlock_oom_score (void)
 {
   return write_oom_score ("-1000");
 }
@@ -194,7 +193,7 @@ try_oom_score (void)
   if (read (fd, before, sizeof before - 1) == -1)
     before[0] = '\0';
   close (fd);
-  ret = set_oom_score ();
+  ret = memlock_oom_score ();
   if (ret == 0)
     write_oom_score (before);
   return ret;
@@ -213,8 +212,8 @@ static const struct {
   int (*try) (void); /* and take it back; NULL: can't fail */
 } measures[] = {
   { "memory locked (mlockall)", lock_all, try_lock_all },
-  { "I/O flusher (PR_SET_IO_FLUSHER)", set_io_flusher, try_io_flusher },
-  { "OOM score -1000", set_oom_score, try_oom_score },
+  { "I/O flusher (PR_SET_IO_FLUSHER)", memlock_io_flusher, try_io_flusher },
+  { "OOM score -1000", memlock_oom_score, try_oom_score },
   { "no core dumps", set_undumpable, NULL },
 };
 enum { NMEASURES = sizeof measures / sizeof measures[0] };

@@ -43,4 +43,9 @@ int memlock_touch_heap (void);
  * errno. */
 void *memlock_pages (size_t bytes);
 
+/* Two of these measures alone, for a program with others of its own. PR_SET_IO_FLUSHER is read back: some have passed the wrong
+ * number, and never noticed. */
+int memlock_io_flusher (void);
+int memlock_oom_score (void);
+
 #endif

@@ -22,7 +22,13 @@ while [ $# -gt 0 ]; do
       esac
       limit=$2
       shift ;;
-    *) bad_usage "$1: there is no such argument" ;;
+    # A function own_option of the test takes those that it has, each with a value.
+    *)
+      if command -v own_option >/dev/null && own_option "$1" "${2:-}"; then
+        shift
+      else
+        bad_usage "$1: there is no such argument, or not with this value"
+      fi ;;
   esac
   shift
 done
