@@ -243,8 +243,9 @@ drum_claim (struct drum *d, struct slot_run run)
   mutex_lock (&d->lock);
   dev = space_lookup (&d->space, run.first, &first);
   run.first -= first;
-  if (!dev || run.n > swapdev_nslots (dev->swapdev) - run.first ||
-      !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found) ||
+  if (dev && run.n > swapdev_nslots (dev->swapdev) - run.first)
+    run.n = swapdev_nslots (dev->swapdev) - run.first;
+  if (!dev || !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found) ||
       found.first != run.first)
     found.n = 0;
   if (found.n > 0)

@@ -44,6 +44,8 @@ struct service {
   enum memlock_mode lock;
   bool locked;                      /* since service_lock: what is added is touched */
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
+  struct swapdev_spec *named;       /* with a state: what the start named, copied */
+  unsigned nnamed;
 };
 
 int service_start (const struct service_config *config, struct service *service);

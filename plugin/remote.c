@@ -74,8 +74,10 @@ remote_start (struct service *service)
     ret = watchdog_start (interval_ms, scan, service, &watchdog);
   if (ret == 0)
     ret = live_create (service, job_ended, NULL, &live);
+  pthread_mutex_lock (&mutex); /* the first request may be to shut down */
   if (ret == 0 && control)
     ret = control_start (control, verbs_handle, live);
+  pthread_mutex_unlock (&mutex);
   if (ret < 0)
     log_error ("a thread can't be started: %s", strerror (-ret));
   return ret;

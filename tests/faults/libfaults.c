@@ -88,12 +88,15 @@ sleep_until (uint64_t ns)
     ;
 }
 
+/* How often those that are held look whether they still are: seldom, since there may be many, and they are to cost nothing. */
+enum { LOOK_NS = 10 * 1000 * 1000 };
+
 /* Sleep until then, or until the rule is removed. */
 static void
 hold_until (const struct faults_rule *rule, uint64_t end_ns)
 {
   for (uint64_t ns = now_ns (); ns < end_ns && atomic_load (&rule->on); ns = now_ns ())
-    sleep_until (ns + 1000000 < end_ns ? ns + 1000000 : end_ns);
+    sleep_until (ns + LOOK_NS < end_ns ? ns + LOOK_NS : end_ns);
 }
 
 /* Count the call, and delay it if so planned; true if the rule changes what it does. */

@@ -225,6 +225,17 @@ assert_no_report (const struct server *srv)
 }
 
 void
+server_kill (struct server *srv)
+{
+  kill (srv->pid, SIGKILL);
+  server_reap (srv);
+  assert_no_report (srv);
+  cr_assert (WIFSIGNALED (srv->status) && WTERMSIG (srv->status) == SIGKILL,
+             "wait status %#x; nbdkit says:\n%s", srv->status, server_stderr (srv));
+  cr_assert_eq (unlink (srv->socket), 0, "%s: %m", srv->socket);
+}
+
+void
 server_stop (struct server *srv)
 {
   cr_assert_gt (srv->pid, 0, "the server is not running");

@@ -60,6 +60,9 @@ void server_stop (struct server *srv);
 /* Wait for one that ends by itself or was killed. */
 void server_reap (struct server *srv);
 
+/* Kill it, unless that is done, wait, and remove the socket that it leaves. */
+void server_kill (struct server *srv);
+
 /* Start one that must refuse to, with status 1 and one line on stderr, and leave all below dev/ as it was.
  * Gives that line. */
 char *server_refuses (const struct server_options *options);
