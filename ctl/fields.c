@@ -91,6 +91,12 @@ field_text (struct json_object *object, const char *key)
   return value ? json_object_get_string (value) : "";
 }
 
+bool
+field_bool (struct json_object *object, const char *key)
+{
+  return json_object_get_boolean (get (object, key, json_type_boolean));
+}
+
 struct json_object *
 field_object (struct json_object *object, const char *key)
 {

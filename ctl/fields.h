@@ -17,6 +17,7 @@ uint64_t field_number (struct json_object *object, const char *key); /* not nega
 int field_int (struct json_object *object, const char *key);
 double field_seconds (struct json_object *object, const char *key); /* finite, not negative */
 const char *field_text (struct json_object *object, const char *key);
+bool field_bool (struct json_object *object, const char *key);
 struct json_object *field_object (struct json_object *object, const char *key);
 
 /* An array, NULL if it is none, and how long. Those of bad replies are empty. */

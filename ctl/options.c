@@ -13,19 +13,34 @@
 #include "lib/parse.h"
 #include "lib/swapdev.h"
 
-enum { MAX_OPTIONS = 16, LONG_ONLY = 256, MAX_CELLS = 1024, MAX_SECONDS = 1000000 };
+enum { MAX_OPTIONS = 24, LONG_ONLY = 256, MAX_CELLS = 1024, MAX_SECONDS = 1000000 };
 
 static const char *socket_path;
 static double timeout_seconds = 60;
 static bool help;
+static const char *program = "drumctl";
 
-static const struct option_spec common[] = {
+static const struct option_spec help_only[] = {
+  { 'h', "help", NULL, option_switch, &help, "display this help" },
+  { 0 },
+};
+
+static const struct option_spec with_server[] = {
   { 's', "socket", "SOCKET", option_text, &socket_path, "the server's control= ($DRUM_CONTROL)" },
   { 't', "timeout", "SECONDS", option_seconds, &timeout_seconds,
     "wait so long for an answer (60)" },
   { 'h', "help", NULL, option_switch, &help, "display this help" },
   { 0 },
 };
+
+static const struct option_spec *common = with_server;
+
+void
+options_program (const char *name)
+{
+  program = name;
+  common = help_only;
+}
 
 int
 option_switch (const char *name, const char *text, void *yes)
@@ -122,7 +137,7 @@ print_options (const struct option_spec *o, FILE *out)
 void
 options_help (const struct verb *verb, const struct option_spec *options, FILE *out)
 {
-  fprintf (out, "Usage:\n drumctl%s%s [options]%s%s\n\n%s\n\nOptions:\n", verb->name ? " " : "",
+  fprintf (out, "Usage:\n %s%s%s [options]%s%s\n\n%s\n\nOptions:\n", program, verb->name ? " " : "",
            verb->name ? verb->name : "", verb->operands ? " " : "",
            verb->operands ? verb->operands : "", verb->summary);
   print_options (options, out);
@@ -165,7 +180,7 @@ find_option (const struct getopt_table *t, int c)
 static int
 try_help (const struct verb *verb)
 {
-  fprintf (stderr, "Try 'drumctl%s%s --help' for more information.\n", verb->name ? " " : "",
+  fprintf (stderr, "Try '%s%s%s --help' for more information.\n", program, verb->name ? " " : "",
            verb->name ? verb->name : "");
   return STATUS_USAGE;
 }
@@ -176,9 +191,9 @@ check_operands (const struct verb *verb, int n, int min, int max)
   if (n >= min && (max < 0 || n <= max))
     return -1;
   if (max == 0)
-    log_error ("%s takes no operands", verb->name);
+    log_error ("%s takes no operands", verb->name ? verb->name : program);
   else
-    log_error ("%s takes %s", verb->name, verb->operands);
+    log_error ("%s takes %s", verb->name ? verb->name : program, verb->operands);
   return try_help (verb);
 }
 

@@ -2,7 +2,7 @@
  *
  * options.h - the options of a verb as a table, from which it is parsed and its --help is printed.
  *
- * Every verb has -s, --socket; -t, --timeout and -h, --help without saying so.
+ * Every verb of drumctl has -s, --socket; -t, --timeout and -h, --help without saying so; another program has --help.
  */
 #ifndef DRUMCTL_OPTIONS_H
 #define DRUMCTL_OPTIONS_H
@@ -20,6 +20,9 @@ struct option_spec {
   void *value;
   const char *help;
 };
+
+/* Which program's options these are; drumctl's, unless it says something else first. */
+void options_program (const char *name);
 
 /* Negative: go on, with the operands, at least min and at most max (-1: any number), in *argc and *argv. Else the status to end
  * with, and all is said. A table ends with { 0 }. */

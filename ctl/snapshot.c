@@ -185,6 +185,13 @@ snapshot_from_reply (struct json_object *reply)
   snap->version = field_text (server, "version");
   snap->pid = field_number (server, "pid");
   snap->uptime = field_seconds (server, "uptime");
+  if (field_is_there (server, "state")) {
+    struct json_object *state = field_object (server, "state");
+
+    snap->state_dir = field_text (state, "dir");
+    snap->state_is_durable = field_bool (state, "durable");
+    snap->state_syncs_writes = field_bool (state, "sync");
+  }
   read_drum (field_object (reply, "drum"), snap);
   read_buckets (reply, snap);
   read_devices (reply, snap);

@@ -70,6 +70,8 @@ struct snapshot {
   const char *version;
   uint64_t pid;
   double uptime;
+  const char *state_dir; /* NULL: without state= */
+  bool state_is_durable, state_syncs_writes;
   struct room room;
   uint64_t kept, stripe;
   bool has_runs;

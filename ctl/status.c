@@ -186,6 +186,18 @@ print_jobs (const struct snapshot *snap)
 }
 
 static void
+print_state (const struct snapshot *snap)
+{
+  char *dir = text_printable (snap->state_dir);
+
+  printf ("state in %s: %s\n\n", dir,
+          !snap->state_is_durable    ? "outlives the server, not the machine"
+          : snap->state_syncs_writes ? "every write is durable"
+                                     : "what was flushed is durable");
+  free (dir);
+}
+
+static void
 print (const struct snapshot *snap)
 {
   char *version = text_printable (snap->version), uptime[TEXT_NUMBER], stripe[16];
@@ -193,6 +205,8 @@ print (const struct snapshot *snap)
   printf ("drum %s, pid %" PRIu64 ", up %s, stripe %s\n\n", version, snap->pid,
           text_duration (snap->uptime, uptime), format_bytes (snap->stripe, stripe));
   free (version);
+  if (snap->state_dir)
+    print_state (snap);
   print_rooms (snap);
   putchar ('\n');
   print_exports (snap);

@@ -13,7 +13,8 @@
 #include "log.h"
 
 #ifdef DRUM_DEBUG
-#define bug(...) (log_error (__VA_ARGS__), abort ())
+/* Not in a queue that ends here. */
+#define bug(...) (log_set_sink (NULL), log_error (__VA_ARGS__), abort ())
 #else
 #define bug(...) log_error (__VA_ARGS__)
 #endif

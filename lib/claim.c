@@ -142,9 +142,8 @@ claim_busy (const char *path, const struct stat *st)
     "is in use by the kernel (mounted, a swap device, part of RAID, LVM or a loop): free it first");
 }
 
-/* 1 and its name if there is a signature, 0 if not, -errno. */
-static int
-find_signature (int fd, uint64_t size_bytes, char *name, size_t name_size)
+int
+claim_signature (int fd, uint64_t size_bytes, char *name, size_t name_size)
 {
   blkid_probe probe = blkid_new_probe ();
   const char *value;
@@ -203,7 +202,7 @@ int
 claim_check_foreign (int fd, const char *path, const struct stat *st, uint64_t size_bytes)
 {
   char name[64];
-  int ret = find_signature (fd, size_bytes, name, sizeof name);
+  int ret = claim_signature (fd, size_bytes, name, sizeof name);
 
   if (ret > 0) {
     log_error ("%s: holds a signature of %s: give force=yes (drumctl: --force) if what is on it "

@@ -130,6 +130,7 @@ drum_add_at (struct drum *d, struct swapdev *swapdev, const struct drum_seat *se
   dev->added_ns = now_ns ();
   dev->state = DEVICE_CLOSED;
   dev->first = seat->first;
+  dev->coming = seat->coming;
   dev->leave = seat->leave;
 
   mutex_lock (&d->admin);
@@ -138,7 +139,7 @@ drum_add_at (struct drum *d, struct swapdev *swapdev, const struct drum_seat *se
                    : space_insert (&d->space, swapdev_nslots (swapdev), dev, &dev->first);
   if (ret == 0) {
     insert_device_locked (d, dev);
-    drum_set_state_locked (d, dev, seat->state);
+    drum_set_state_locked (d, dev, seat->coming ? DEVICE_CLOSED : seat->state);
     notice = room_check (&d->room);
   }
   mutex_unlock (&d->lock);
@@ -153,9 +154,12 @@ void
 drum_open_device (struct drum *d, struct swapdev *swapdev)
 {
   struct room_notice notice;
+  struct device *dev;
 
   mutex_lock (&d->lock);
-  drum_set_state_locked (d, drum_device_locked (d, swapdev), DEVICE_OPEN);
+  dev = drum_device_locked (d, swapdev);
+  dev->coming = false;
+  drum_set_state_locked (d, dev, DEVICE_OPEN);
   notice = room_check (&d->room);
   mutex_unlock (&d->lock);
   room_say (notice);
@@ -426,6 +430,7 @@ describe_locked (struct drum *d, const struct device *dev)
     .swapdev = dev->swapdev,
     .prio = dev->prio,
     .state = dev->state,
+    .coming = dev->coming,
     .first = dev->first,
     .end = dev->first + swapdev_nslots (dev->swapdev),
     .nslots = (uint32_t) drum_nusable (dev),

@@ -44,6 +44,7 @@ struct drum_device_info {
   struct swapdev *swapdev;
   int prio;
   enum drum_device_state state;
+  bool coming;         /* closed only until drum_open_device */
   uint32_t first, end; /* its range of the drum, half open */
   uint32_t nslots;     /* usable */
   uint32_t nfree;
@@ -68,6 +69,7 @@ int drum_add (struct drum *d, struct swapdev *dev);
 struct drum_seat {
   uint32_t first; /* where its range begins; 0: anywhere */
   enum drum_device_state state;
+  bool coming; /* closed, until drum_open_device */
   int prio;
   struct drum_leave leave;
 };
@@ -75,7 +77,7 @@ struct drum_seat {
 /* The same, but as seat says. -EEXIST, -EINVAL: its range can't begin there. */
 int drum_add_at (struct drum *d, struct swapdev *dev, const struct drum_seat *seat);
 
-/* One that was added closed has its first turn now. */
+/* One that was coming has its first turn now. */
 void drum_open_device (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out; it is the caller's to close, and its range can be used again. No request may touch it: none

@@ -24,6 +24,7 @@ struct device {
   uint64_t added_ns;                      /* now_ns */
   _Atomic (enum drum_device_state) state; /* changed under the drum's lock, read without it too */
   bool leaving;    /* somebody moves its pages off: until drum_end_closing or drum_end_failing */
+  bool coming;     /* see struct drum_seat */
   bool avoid;      /* see placement.h */
   unsigned npins;  /* it can't be removed now */
   uint64_t nsyncs; /* the drum's, when it was last synced */

@@ -22,8 +22,9 @@
 #include "swapdev.h"
 #include "units.h"
 
+_Static_assert(EVACUATE_DURABLE_PIECE == (int) DRUM_BATCH, "as many as can move at once");
+
 enum {
-  BUFFER_BYTES = EVACUATE_PIECE * PAGE_BYTES,
   UNSEEN_MAX_MS = 1000,
   UNSEEN_MS = 10, /* how long to wait for writes under way, whose slots no map shows yet */
 };
@@ -60,10 +61,16 @@ note_unreadable (void *opaque, uint64_t page)
     job_lost (pass->job, 1);
 }
 
+static uint32_t
+piece_bytes (const struct evacuation *ev)
+{
+  return (ev->durable ? EVACUATE_DURABLE_PIECE : EVACUATE_PIECE) * PAGE_BYTES;
+}
+
 static int
 pass_init (struct pass *pass, struct job *job, const struct evacuation *ev)
 {
-  void *buf = memlock_pages (BUFFER_BYTES);
+  void *buf = memlock_pages (piece_bytes (ev));
 
   if (!buf) {
     log_error ("no memory to move pages with: %s", strerror (errno));
@@ -79,13 +86,13 @@ pass_init (struct pass *pass, struct job *job, const struct evacuation *ev)
 static void
 pass_end (struct pass *pass)
 {
-  munmap (pass->move.buf, BUFFER_BYTES);
+  munmap (pass->move.buf, piece_bytes (pass->ev));
 }
 
 static int
 move_export (struct pass *pass, struct export *e)
 {
-  unsigned max = job_piece_bytes (pass->job, EVACUATE_PIECE * PAGE_BYTES) / PAGE_BYTES;
+  unsigned max = job_piece_bytes (pass->job, piece_bytes (pass->ev)) / PAGE_BYTES;
   unsigned n = max;
   uint64_t page = 0;
   int ret = 0;

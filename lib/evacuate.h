@@ -20,12 +20,17 @@ struct export;
 struct job;
 struct swapdev;
 
-enum { EVACUATE_PIECE = 16 }; /* pages, 64 KiB */
+enum {
+  EVACUATE_PIECE = 16, /* pages, 64 KiB */
+  EVACUATE_DURABLE_PIECE =
+    256 /* the same where each is made durable before its old slots are free: DRUM_BATCH */
+};
 
 struct evacuation {
   struct drum *drum;
   struct export *const *exports;
   unsigned nexports;
+  bool durable; /* see EVACUATE_DURABLE_PIECE */
 };
 
 /* Move all pages off a device that is closing, and take it out of the drum: it is the caller's to close. If that can't be done, it stays: open as it was if there is no

@@ -255,6 +255,7 @@ everything (struct live *live)
     .drum = live->service->drum,
     .exports = &live->service->export,
     .nexports = 1,
+    .durable = service_is_durable (live->service),
   };
 }
 
@@ -373,28 +374,57 @@ failing (void *opaque, struct swapdev *dev)
     drum_end_failing (live->service->drum, dev, false);
 }
 
+/* What a device has now; nothing of one that is not there. */
+static void
+find_rank (struct drum *d, const struct swapdev_place *place, int *prio, unsigned *maxio)
+{
+  struct drum_device_info dev[DRUM_MAX_DEVICES];
+  unsigned n;
+
+  drum_hold_devices (d);
+  n = drum_devices (d, dev, DRUM_MAX_DEVICES);
+  for (unsigned i = 0; i < n; i++)
+    if (swapdev_is_at (dev[i].swapdev, place)) {
+      *prio = dev[i].prio;
+      *maxio = swapdev_maxio (dev[i].swapdev);
+    }
+  drum_release_devices (d);
+}
+
 int
 live_set_priority (struct live *live, const char *path, int prio)
 {
+  struct drum *d = live->service->drum;
   struct swapdev_place place;
-
-  int ret;
+  int before = prio, ret;
+  unsigned maxio;
 
   swapdev_place_init (&place, path);
-  ret = drum_set_priority (live->service->drum, &place, prio);
-  return ret < 0 ? ret : service_save (live->service);
+  mutex_lock (&live->mutex);
+  find_rank (d, &place, &before, &maxio);
+  ret = drum_set_priority (d, &place, prio);
+  if (ret == 0 && (ret = service_save (live->service)) < 0)
+    drum_set_priority (d, &place, before);
+  mutex_unlock (&live->mutex);
+  return ret;
 }
 
 int
 live_set_maxio (struct live *live, const char *path, unsigned maxio)
 {
+  struct drum *d = live->service->drum;
   struct swapdev_place place;
-
-  int ret;
+  unsigned before = maxio;
+  int prio, ret;
 
   swapdev_place_init (&place, path);
-  ret = drum_set_maxio (live->service->drum, &place, maxio);
-  return ret < 0 ? ret : service_save (live->service);
+  mutex_lock (&live->mutex);
+  find_rank (d, &place, &prio, &before);
+  ret = drum_set_maxio (d, &place, maxio);
+  if (ret == 0 && (ret = service_save (live->service)) < 0)
+    drum_set_maxio (d, &place, before);
+  mutex_unlock (&live->mutex);
+  return ret;
 }
 
 static int

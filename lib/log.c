@@ -21,12 +21,15 @@ to_stderr (enum log_level level, const char *fmt, va_list args)
   funlockfile (stderr);
 }
 
-static void (*log_sink) (enum log_level, const char *, va_list) = to_stderr;
+static log_sink *sink = to_stderr;
 
-void
-log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args))
+log_sink *
+log_set_sink (log_sink *new_sink)
 {
-  log_sink = sink;
+  log_sink *old = sink;
+
+  sink = new_sink ? new_sink : to_stderr;
+  return old;
 }
 
 /* Of the plugin's own TLS, not of what glibc allocates at a thread's first look: I/O threads log, too. */
@@ -86,16 +89,16 @@ is_quiet (enum log_level level)
   return level == LEVEL_ERROR && captured && captured->quiet;
 }
 
-#define LOG_TO(level)                \
-  do {                               \
-    va_list args;                    \
-    va_start (args, fmt);            \
-    capture ((level), fmt, args);    \
-    va_end (args);                   \
-    va_start (args, fmt);            \
-    if (!is_quiet (level))           \
-      log_sink ((level), fmt, args); \
-    va_end (args);                   \
+#define LOG_TO(level)             \
+  do {                            \
+    va_list args;                 \
+    va_start (args, fmt);         \
+    capture ((level), fmt, args); \
+    va_end (args);                \
+    va_start (args, fmt);         \
+    if (!is_quiet (level))        \
+      sink ((level), fmt, args);  \
+    va_end (args);                \
   } while (0)
 
 void

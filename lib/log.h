@@ -16,7 +16,10 @@ enum log_level {
   LEVEL_NOTICE,  /* worth a line in the log of a healthy server */
 };
 
-void log_set_sink (void (*sink) (enum log_level level, const char *fmt, va_list args));
+typedef void log_sink (enum log_level level, const char *fmt, va_list args);
+
+/* NULL: stderr. Returns the one before. */
+log_sink *log_set_sink (log_sink *sink);
 
 void log_error (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 void log_warning (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));

@@ -135,6 +135,47 @@ mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
   return 0;
 }
 
+/* Whole entries stay. If this is interrupted, the rest is missing as before. */
+static int
+complete (int dirfd, const char *name, struct mapfile *mf, uint64_t *nlost)
+{
+  struct pagemap_entry lost[MAPFILE_BATCH];
+  struct stat st;
+  uint64_t n;
+  int ret = 0;
+
+  mf->io.fd = openat (dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (mf->io.fd == -1 || fstat (mf->io.fd, &st) == -1)
+    return -errno;
+  n = (uint64_t) st.st_size / ENTRY_BYTES;
+  n = n < mf->npages ? n : mf->npages;
+  if (S_ISREG (st.st_mode) && ftruncate (mf->io.fd, (off_t) (n * ENTRY_BYTES)) == -1)
+    return -errno;
+  *nlost = mf->npages - n;
+  for (unsigned i = 0; i < MAPFILE_BATCH; i++)
+    lost[i] = (struct pagemap_entry){ .slot = SLOT_LOST };
+  for (unsigned k; n < mf->npages && ret == 0; n += k) {
+    k = mf->npages - n < MAPFILE_BATCH ? (unsigned) (mf->npages - n) : MAPFILE_BATCH;
+    mapfile_write (mf, n, lost, k, &ret);
+  }
+  return ret == 0 && fsync (mf->io.fd) == -1 ? -errno : ret;
+}
+
+int
+mapfile_repair (int dirfd, const char *dir, const char *name, uint64_t npages, uint64_t *nlost)
+{
+  struct mapfile *mf;
+  int ret = alloc (dir, name, npages, &mf);
+
+  if (ret < 0)
+    return ret;
+  ret = complete (dirfd, name, mf, nlost);
+  if (ret < 0)
+    log_error ("%s: the map of an export can't be repaired: %s", mf->path, strerror (-ret));
+  mapfile_close (mf);
+  return ret;
+}
+
 const char *
 mapfile_path (const struct mapfile *mf)
 {

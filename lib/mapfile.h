@@ -27,6 +27,9 @@ int mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npage
 /* One that is there. -ENOENT; -EINVAL if it has not the size of npages: it was cut, or is another's. */
 int mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
                   struct mapfile **mf);
+
+/* Give one that is cut, too long or gone the size of npages: those whose entries are missing, *nlost of them, are lost. */
+int mapfile_repair (int dirfd, const char *dir, const char *name, uint64_t npages, uint64_t *nlost);
 void mapfile_close (struct mapfile *mf);
 
 const char *mapfile_path (const struct mapfile *mf); /* for messages */

@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -28,6 +31,7 @@
 
 enum {
   STACK_BYTES = 128 << 10, /* requests take some 40 KiB of ours */
+  HEAP_BYTES = 3 << 20,    /* a buffer of nbdkit grows to the kernel's largest request, 1.25 MiB */
   LARGEST_BYTES = 2 << 20, /* mapping that is touched unasked */
 };
 
@@ -47,12 +51,23 @@ memlock_touch (void *mem, size_t bytes)
   return 0;
 }
 
-void __attribute__ ((noinline)) memlock_touch_stack (void)
+static void __attribute__ ((noinline)) touch_stack (void)
 {
   volatile char stack[STACK_BYTES];
 
   for (size_t i = 0; i < sizeof stack; i += PAGE_BYTES)
     stack[i] = 0;
+}
+
+void
+memlock_touch_stack (void)
+{
+  /* Of the plugin's own TLS, not of what glibc allocates at a thread's first look. */
+  static _Thread_local bool touched __attribute__ ((tls_model ("initial-exec")));
+
+  if (!touched)
+    touch_stack ();
+  touched = true;
 }
 
 void *
@@ -65,6 +80,27 @@ memlock_pages (size_t bytes)
   madvise (mem, bytes, MADV_DONTDUMP);
   memlock_touch (mem, bytes); /* if that fails, it comes page by page */
   return mem;
+}
+
+int
+memlock_touch_heap (void)
+{
+  void *mem = malloc (HEAP_BYTES);
+  int ret;
+
+  if (!mem)
+    return -ENOMEM;
+  ret = memlock_touch ((void *) ((uintptr_t) mem & ~(uintptr_t) (PAGE_BYTES - 1)), HEAP_BYTES);
+  free (mem);
+  return ret;
+}
+
+/* What is freed is not given back, but there for the next. */
+static void
+keep_heap (void)
+{
+  mallopt (M_MMAP_THRESHOLD, 2 * HEAP_BYTES);
+  mallopt (M_TRIM_THRESHOLD, INT_MAX);
 }
 
 static int
@@ -108,9 +144,8 @@ touch_program (void)
     fclose (f);
 }
 
-/* As reported by the kernel: some have passed the wrong number, and never noticed. */
-static int
-set_io_flusher (void)
+int
+memlock_io_flusher (void)
 {
   if (prctl (PR_SET_IO_FLUSHER, 1, 0, 0, 0) == -1)
     return -errno;
@@ -121,7 +156,7 @@ static int
 try_io_flusher (void)
 {
   bool was_set = prctl (PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1;
-  int ret = set_io_flusher ();
+  int ret = memlock_io_flusher ();
 
   if (ret == 0 && !was_set)
     prctl (PR_SET_IO_FLUSHER, 0, 0, 0, 0);
@@ -141,8 +176,8 @@ write_oom_score (const char *text)
   return ret;
 }
 
-static int
-set_oom_score (void)
+int
+memlock_oom_score (void)
 {
   return write_oom_score ("-1000");
 }
@@ -158,7 +193,7 @@ try_oom_score (void)
   if (read (fd, before, sizeof before - 1) == -1)
     before[0] = '\0';
   close (fd);
-  ret = set_oom_score ();
+  ret = memlock_oom_score ();
   if (ret == 0)
     write_oom_score (before);
   return ret;
@@ -177,8 +212,8 @@ static const struct {
   int (*try) (void); /* and take it back; NULL: can't fail */
 } measures[] = {
   { "memory locked (mlockall)", lock_all, try_lock_all },
-  { "I/O flusher (PR_SET_IO_FLUSHER)", set_io_flusher, try_io_flusher },
-  { "OOM score -1000", set_oom_score, try_oom_score },
+  { "I/O flusher (PR_SET_IO_FLUSHER)", memlock_io_flusher, try_io_flusher },
+  { "OOM score -1000", memlock_oom_score, try_oom_score },
   { "no core dumps", set_undumpable, NULL },
 };
 enum { NMEASURES = sizeof measures / sizeof measures[0] };
@@ -230,6 +265,7 @@ memlock_apply (enum memlock_mode mode, int (*tables) (void *opaque), void *opaqu
     return 0;
   for (unsigned i = 0; i < NMEASURES; i++)
     note (&o, measures[i].what, measures[i].set ());
+  keep_heap ();
   touch_program ();
   note (&o, "tables touched", tables (opaque));
   if (o.error && mode == MEMLOCK_STRICT)

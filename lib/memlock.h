@@ -4,7 +4,7 @@
  *
  * Locks what is mapped, now and later, but only what is touched: nbdkit has 192 MiB of static buffers that it may never use.
  * So all that I/O needs is touched at once: the program and its libraries (what of them is mapped in no more than 2 MiB at a time),
- * the tables, and each connection's stack.
+ * the tables, and each thread's stack when its first request comes.
  * PR_SET_IO_FLUSHER keeps the kernel from waiting for I/O when it finds memory for us; it is the thread's and of those that it
  * starts. The OOM score keeps us from being the one to be killed. Core dumps would have pages of clients in them, in nbdkit's
  * buffers and on stacks, too: so there are none.
@@ -32,11 +32,20 @@ int memlock_apply (enum memlock_mode mode, int (*tables) (void *opaque), void *o
 /* Have memory that will be written to be there from now on; its contents stay. */
 int memlock_touch (void *mem, size_t bytes);
 
-/* The same for as much of this thread's stack as a request takes. */
+/* The same for as much of this thread's stack as a request takes, when it first asks. */
 void memlock_touch_stack (void);
+
+/* And, after memlock_apply, for what is allocated in this thread to receive requests with: else the first large ones, which come
+ * when memory is short, would take memory. */
+int memlock_touch_heap (void);
 
 /* Memory for pages of clients, to be given back by munmap: there from now on if that can be had, and in no core dump. NULL and
  * errno. */
 void *memlock_pages (size_t bytes);
+
+/* Two of these measures alone, for a program with others of its own. PR_SET_IO_FLUSHER is read back: some have passed the wrong
+ * number, and never noticed. */
+int memlock_io_flusher (void);
+int memlock_oom_score (void);
 
 #endif

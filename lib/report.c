@@ -15,6 +15,7 @@
 #include "job.h"
 #include "live.h"
 #include "service.h"
+#include "state.h"
 #include "stats.h"
 #include "swapdev.h"
 #include "units.h"
@@ -301,11 +302,23 @@ report_drum (struct drum *d, const struct drum_device_info *dev, unsigned n, jso
 }
 
 static void
+report_state (const struct state *state, json *to)
+{
+  add_text (to, "dir", state_dir (state));
+  put (to, "durable", json_object_new_boolean (state_is_durable (state)));
+  put (to, "sync", json_object_new_boolean (state_syncs_writes (state)));
+}
+
+static void
 report_server (struct live *live, json *to)
 {
+  const struct state *state = live_service (live)->state;
+
   add_text (to, "version", PACKAGE_VERSION);
   add_uint (to, "pid", (uint64_t) getpid ());
   add_seconds (to, "uptime", now_ns () - live_started_ns (live));
+  if (state)
+    report_state (state, add_object (to, "state"));
 }
 
 void

@@ -33,13 +33,19 @@ int service_known_size (const struct service_config *config, const struct servic
                         uint64_t *bytes);
 
 /* Its map, which is new if the state has none. */
-int service_open_map (struct service *service, struct export_config *export);
+int service_open_map (const struct service_config *config, struct service *service,
+                      struct export_config *export);
 
 /* It is there: give it the pages that it had. */
 int service_restore_map (const struct service_config *config, struct service *service);
 
 /* A session_note: a client's epoch is in the state. opaque is the service. */
 int service_note_client (void *opaque, const char *id, uint64_t epoch);
+
+/* What the start names, while the service runs: -ENOMEM. NULL if it does not name that. */
+int service_keep_named (const struct service_config *config, struct service *service);
+const struct swapdev_spec *service_named (const struct service *service, const char *path);
+void service_forget_named (struct service *service);
 
 /* The start is done: all of it is in the state. */
 int service_finish_state (const struct service_config *config, struct service *service);

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bootid.h"
 #include "drum-devices.h"
@@ -51,6 +52,30 @@ is_named (const struct service_config *config, const char *path)
   return false;
 }
 
+static int
+refuse_known (const struct service_config *config, const char *path, const char *what)
+{
+  if (config->repair) {
+    log_warning ("%s: %s: its pages are lost", path, what);
+    return 0;
+  }
+  log_error (
+    "%s: %s, and the state in %s has pages on it: bring it back, name its new path, or give "
+    "state-repair=yes to lose them",
+    path, what, config->state_dir);
+  return -EBADMSG;
+}
+
+/* Was there a device, and is nothing now? */
+static bool
+is_missing (const struct manifest *m, const char *path)
+{
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (strcmp (m->devices[i].path, path) == 0)
+      return access (path, F_OK) == -1 && errno == ENOENT;
+  return false;
+}
+
 /* Open those that the start names, but for those that were removed while the server ran. */
 static int
 open_named (const struct service_config *config, const struct service *service,
@@ -66,6 +91,8 @@ open_named (const struct service_config *config, const struct service *service,
       log_notice (
         "%s: was removed while the server ran, and is left out: drumctl add brings it back",
         spec.path);
+    else if (m && is_missing (m, spec.path))
+      ret = refuse_known (config, spec.path, "is missing");
     else
       ret = opening_add (opening, service, &spec);
   }
@@ -85,20 +112,6 @@ find_known (const struct opening *opening, const struct manifest_device *known)
   return i;
 }
 
-static int
-refuse_known (const struct service_config *config, const char *path, const char *what)
-{
-  if (config->repair) {
-    log_warning ("%s: %s: its pages are lost", path, what);
-    return 0;
-  }
-  log_error (
-    "%s: %s, and the state in %s has pages on it: bring it back, name its new path, or give "
-    "state-repair=yes to lose them",
-    path, what, config->state_dir);
-  return -EBADMSG;
-}
-
 static bool
 is_opened (const struct opening *opening, const char *path)
 {
@@ -108,22 +121,24 @@ is_opened (const struct opening *opening, const char *path)
   return false;
 }
 
-/* Look for one that the start does not name where it was. */
+/* Look for one that the start does not name where it was. Whatever is there is let go if it is not the one. */
 static int
 open_recorded (const struct service_config *config, const struct service *service,
                const struct manifest *m, const struct manifest_device *known,
                struct opening *opening)
 {
   struct swapdev_spec spec = {
-    .path = known->path, .prio = known->given_prio, .maxio = known->given_maxio, .state = m->state
+    .path = known->path, .prio = known->given_prio, .maxio = known->given_maxio, .force = true
   };
   bool is_another = is_opened (opening, known->path);
-  int ret = is_another ? 0 : opening_add (opening, service, &spec);
+  int ret;
 
-  if (ret == -ENOMEM)
-    return ret;
+  if (is_missing (m, known->path))
+    return is_named (config, known->path) ? 0 : refuse_known (config, known->path, "is missing");
+  ret = is_another ? 0 : opening_add (opening, service, &spec);
   if (ret < 0)
-    return refuse_known (config, known->path, "can't be opened");
+    return config->repair && ret != -ENOMEM ? refuse_known (config, known->path, "can't be opened")
+                                            : ret;
   if (find_known (opening, known) < opening->n)
     return 0;
   if (!is_another)
@@ -291,7 +306,7 @@ compose_device (const struct drum_device_info *info, struct manifest_device *dev
     .given_prio = swapdev_prio (info->swapdev),
     .maxio = swapdev_maxio (info->swapdev),
     .given_maxio = swapdev_asked_maxio (info->swapdev),
-    .state = info->state,
+    .state = info->coming ? DEVICE_OPEN : info->state,
     .leaving = info->leave.wanted,
     .leave_force = info->leave.force,
     .leave_rate = info->leave.rate,
@@ -434,6 +449,39 @@ update (const struct change *change)
 }
 
 int
+service_keep_named (const struct service_config *config, struct service *service)
+{
+  service->named = calloc (config->ndevices, sizeof *service->named);
+  if (!service->named)
+    return -ENOMEM;
+  for (unsigned i = 0; i < config->ndevices; i++) {
+    service->named[i] = config->devices[i];
+    service->named[i].path = strdup (config->devices[i].path);
+    if (!service->named[i].path)
+      return -ENOMEM;
+    service->nnamed++;
+  }
+  return 0;
+}
+
+const struct swapdev_spec *
+service_named (const struct service *service, const char *path)
+{
+  for (unsigned i = 0; i < service->nnamed; i++)
+    if (strcmp (service->named[i].path, path) == 0)
+      return &service->named[i];
+  return NULL;
+}
+
+void
+service_forget_named (struct service *service)
+{
+  while (service->nnamed > 0)
+    free ((char *) service->named[--service->nnamed].path);
+  free (service->named);
+}
+
+int
 service_note_client (void *opaque, const char *id, uint64_t epoch)
 {
   return update (
@@ -487,11 +535,21 @@ service_known_size (const struct service_config *config, const struct service *s
 }
 
 int
-service_open_map (struct service *service, struct export_config *export)
+service_open_map (const struct service_config *config, struct service *service,
+                  struct export_config *export)
 {
+  uint64_t npages = export->size_bytes >> PAGE_SHIFT, nlost = 0;
+  bool is_known = find_export (service);
+  int ret = 0;
+
   export->state = service->state;
-  return state_map (service->state, DEFAULT_EXPORT, export->size_bytes >> PAGE_SHIFT,
-                    !find_export (service), &export->file);
+  if (is_known && config->repair)
+    ret = state_repair_map (service->state, DEFAULT_EXPORT, npages, &nlost);
+  if (nlost > 0)
+    log_warning ("export \"%s\": %" PRIu64 " pages are lost: their part of its page map is missing",
+                 export->name, nlost);
+  return ret < 0 ? ret
+                 : state_map (service->state, DEFAULT_EXPORT, npages, !is_known, &export->file);
 }
 
 int

@@ -161,7 +161,7 @@ prepare_device (struct swapdev *dev, const struct service *service)
   return ret;
 }
 
-/* Allocate and label all devices, and hand them over to the drum: those first that have their place in it. */
+/* Allocate and label all devices. */
 static int
 prepare_devices (struct opening *opening, const struct service *service)
 {
@@ -169,10 +169,18 @@ prepare_devices (struct opening *opening, const struct service *service)
 
   for (unsigned i = 0; i < opening->n && ret == 0; i++)
     ret = prepare_device (opening->swapdev[i], service);
-  for (int seated = 1; seated >= 0; seated--)
-    for (unsigned i = 0; i < opening->n && ret == 0; i++)
-      if ((opening->seat[i].first != 0) == seated)
-        ret = seat_device (opening, service, i);
+  return ret;
+}
+
+/* Hand devices over to the drum: those that have their place in it, or all that have not been. */
+static int
+seat_devices (struct opening *opening, const struct service *service, bool known)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < opening->n && ret == 0; i++)
+    if (opening->swapdev[i] && (!known || opening->seat[i].first != 0))
+      ret = seat_device (opening, service, i);
   return ret;
 }
 
@@ -196,15 +204,19 @@ choose_new_size (const struct service_config *config, const struct service *serv
 }
 
 static int
-create_export (const struct service_config *config, struct service *service)
+create_export (const struct service_config *config, struct service *service,
+               struct opening *opening)
 {
   struct export_config export = { .name = "", .checksum = config->checksum };
   int ret = service->state ? service_known_size (config, service, &export.size_bytes) : 0;
 
-  if (ret == 0 && export.size_bytes == 0)
-    ret = choose_new_size (config, service, &export.size_bytes);
+  if (ret == 0 && export.size_bytes == 0) {
+    ret = seat_devices (opening, service, false);
+    if (ret == 0)
+      ret = choose_new_size (config, service, &export.size_bytes);
+  }
   if (ret == 0 && service->state)
-    ret = service_open_map (service, &export);
+    ret = service_open_map (config, service, &export);
   if (ret < 0)
     return ret;
   ret = export_create (service->drum, &export, &service->export);
@@ -274,6 +286,8 @@ start (const struct service_config *config, struct service *service, struct open
     log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
   if (ret == 0 && config->state_dir)
     ret = state_open (config->state_dir, config->sync, &service->state);
+  if (ret == 0 && config->state_dir && (ret = service_keep_named (config, service)) < 0)
+    log_error ("device=: no memory for the names of the devices");
   if (ret == 0)
     ret = open_devices (config, service, opening);
   if (ret == 0) {
@@ -283,7 +297,11 @@ start (const struct service_config *config, struct service *service, struct open
   if (ret == 0)
     ret = prepare_devices (opening, service);
   if (ret == 0)
-    ret = create_export (config, service);
+    ret = seat_devices (opening, service, true);
+  if (ret == 0)
+    ret = create_export (config, service, opening);
+  if (ret == 0) /* only now: no page that is lost may be taken to lie on a new one */
+    ret = seat_devices (opening, service, false);
   if (ret == 0 && (ret = sessions_create (service_note_client, owner, &service->sessions)) < 0)
     log_error ("no memory for the sessions of clients");
   if (ret == 0 && service->state)
@@ -342,6 +360,14 @@ service_enter_thread (const struct service *service)
     memlock_touch_stack ();
 }
 
+void
+service_enter_connection (const struct service *service)
+{
+  service_enter_thread (service);
+  if (service->locked && memlock_touch_heap () < 0)
+    log_warning ("lock=: no memory for a connection's largest requests: they may wait for it");
+}
+
 /* Hand a device that is prepared over to the drum: once it is in the state, it has its turn. */
 static int
 publish (struct service *service, struct opening *opening)
@@ -349,7 +375,7 @@ publish (struct service *service, struct opening *opening)
   struct swapdev *dev = opening->swapdev[0];
   int ret;
 
-  opening->seat[0].state = service->state ? DEVICE_CLOSED : DEVICE_OPEN;
+  opening->seat[0].coming = service->state;
   ret = seat_device (opening, service, 0);
   if (ret < 0 || !service->state)
     return ret;
@@ -364,14 +390,22 @@ publish (struct service *service, struct opening *opening)
 int
 service_add (struct service *service, const struct swapdev_spec *asked)
 {
+  const struct swapdev_spec *named = service_named (service, asked->path);
   struct opening opening = { .n = 0 };
   struct swapdev_spec spec = *asked;
   int ret;
 
   spec.state = service->state ? service->identity.state : NULL;
+  if (named) { /* the same at the next start is not to change what is asked for now */
+    spec.prio = named->prio;
+    spec.maxio = named->maxio;
+  }
   ret = opening_add (&opening, service, &spec);
-  if (ret == 0)
+  if (ret == 0) {
+    opening.seat[0].prio = asked->prio;
+    swapdev_set_maxio (opening.swapdev[0], asked->maxio);
     ret = check_sizes (&opening);
+  }
   if (ret == 0) {
     ret = drum_check_place (service->drum, swapdev_nslots (opening.swapdev[0]));
     if (ret < 0)
@@ -407,6 +441,12 @@ service_sync (struct service *service)
 }
 
 bool
+service_is_durable (const struct service *service)
+{
+  return service->state && state_is_durable (service->state);
+}
+
+bool
 service_keeps_pages (const struct service *service)
 {
   return service->state;
@@ -422,6 +462,7 @@ service_stop (struct service *service)
   export_destroy (service->export);
   drum_destroy (service->drum);
   destroy_bounce (service);
+  service_forget_named (service);
   if (service->state)
     state_close (service->state);
 }
@@ -435,6 +476,7 @@ service_undo (struct service *service)
     export_destroy (service->export);
   drum_undo (service->drum);
   destroy_bounce (service);
+  service_forget_named (service);
   if (service->state)
     state_undo (service->state);
 }

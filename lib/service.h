@@ -44,6 +44,8 @@ struct service {
   enum memlock_mode lock;
   bool locked;                      /* since service_lock: what is added is touched */
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
+  struct swapdev_spec *named;       /* with a state: what the start named, copied */
+  unsigned nnamed;
 };
 
 int service_start (const struct service_config *config, struct service *service);
@@ -53,6 +55,9 @@ int service_lock (struct service *service);
 
 /* A thread of the server's begins to serve. */
 void service_enter_thread (const struct service *service);
+
+/* And a connection, in this thread: it has taken no request yet, so there may be memory for them. */
+void service_enter_connection (const struct service *service);
 
 /* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
 int service_add (struct service *service, const struct swapdev_spec *spec);
@@ -66,6 +71,9 @@ int service_save (struct service *service);
 
 /* Make durable what was acknowledged before: state_sync. */
 int service_sync (struct service *service);
+
+/* Does that outlive the power, too? */
+bool service_is_durable (const struct service *service);
 
 /* Are there pages to come back to after a restart? */
 bool service_keeps_pages (const struct service *service);

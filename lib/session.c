@@ -115,8 +115,8 @@ sessions_destroy (struct sessions *s)
 {
   if (!s)
     return;
-  if (s->first)
-    bug ("sessions end while there are some");
+  while (s->first)
+    session_close (s->first);
   while (s->clients) {
     struct client *client = s->clients;
 

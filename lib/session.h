@@ -51,7 +51,8 @@ typedef int session_note (void *opaque, const char *id, uint64_t epoch);
 
 /* -ENOMEM */
 int sessions_create (session_note *note, void *opaque, struct sessions **s);
-void sessions_destroy (struct sessions *s); /* all are closed; NULL is fine */
+/* Also closes those that nobody closed (nbdkit does not, after SIGTERM); none of their requests is under way. NULL is fine. */
+void sessions_destroy (struct sessions *s);
 
 /* What was noted before a restart; the last one is forgotten last. -ENOMEM; -EUSERS as below. */
 int sessions_remember (struct sessions *s, const char *id, uint64_t epoch);

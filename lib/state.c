@@ -286,6 +286,15 @@ state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struc
                 : mapfile_open (s->dirfd, s->dir, name, npages, mf);
 }
 
+int
+state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *nlost)
+{
+  char name[MAP_NAME_BYTES];
+
+  map_name (number, name);
+  return mapfile_repair (s->dirfd, s->dir, name, npages, nlost);
+}
+
 void
 state_set_drum (struct state *s, struct drum *d)
 {

@@ -47,6 +47,9 @@ int state_update (struct state *s,
 /* The map file of an export, a new one (npages, all holes) or one that is there. -EINVAL if it is of another size. */
 int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struct mapfile **mf);
 
+/* Give one that should be there its size: see mapfile_repair. */
+int state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *nlost);
+
 /* What state_sync makes durable: the devices of this drum, and a map file, until state_forget. -ENOMEM */
 void state_set_drum (struct state *s, struct drum *d);
 int state_keep (struct state *s, struct mapfile *mf);

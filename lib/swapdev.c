@@ -411,7 +411,11 @@ int
 swapdev_sync (struct swapdev *dev)
 {
   if (!dev->unsynced && atomic_exchange (&dev->dirty, false))
-    dev->unsynced = fdatasync (dev->io.fd) == -1;
+    while (fdatasync (dev->io.fd) == -1)
+      if (errno != EINTR) {
+        dev->unsynced = true;
+        break;
+      }
   return dev->unsynced ? -EIO : 0;
 }
 

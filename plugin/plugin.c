@@ -150,10 +150,9 @@ open_session (const char *text, const struct session_name *name)
   if (ret == 0)
     return session;
   if (ret == -ESTALE)
-    nbdkit_error ("drum: export \"%s\" is refused: a later session of client %s has begun", text,
-                  name->id);
+    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
   else
-    nbdkit_error ("drum: export \"%s\" can't be opened: %s", text, strerror (-ret));
+    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
   return NULL;
 }
 
@@ -166,11 +165,11 @@ drum_open (int readonly)
 
   if (!text || session_parse (text, &name) < 0 ||
       strcmp (name.export, export_name (service.export)) != 0) {
-    nbdkit_error ("drum: there is no export \"%s\": the only one is \"%s\"", text ? text : "?",
-                  export_name (service.export));
+    log_error ("there is no export \"%s\": the only one is \"%s\"", text ? text : "?",
+               export_name (service.export));
     return NULL;
   }
-  service_enter_thread (&service);
+  service_enter_connection (&service);
   session = open_session (text, &name);
   if (session)
     export_count_client (service.export, 1);
@@ -240,10 +239,11 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
-/* A request begins, for this export; NULL: it may not, and that is its result. */
+/* A request begins, for this export; NULL: it may not, and that is its result. A connection may have more threads than the one that opened it. */
 static struct export *
 begin (void *handle)
 {
+  service_enter_thread (&service);
   return result (session_begin (handle)) == 0 ? session_export (handle) : NULL;
 }
 

@@ -16,6 +16,7 @@
 #include "lib/drum-devices.h"
 #include "lib/live.h"
 #include "lib/log.h"
+#include "lib/logqueue.h"
 #include "lib/service.h"
 #include "lib/verbs.h"
 #include "lib/watchdog.h"
@@ -67,12 +68,16 @@ int
 remote_start (struct service *service)
 {
   unsigned interval_ms = drum_debug_waitms < WATCHDOG_INTERVAL_MS ? 10 : WATCHDOG_INTERVAL_MS;
-  int ret = watchdog_start (interval_ms, scan, service, &watchdog);
+  int ret = logqueue_start ();
 
   if (ret == 0)
+    ret = watchdog_start (interval_ms, scan, service, &watchdog);
+  if (ret == 0)
     ret = live_create (service, job_ended, NULL, &live);
+  pthread_mutex_lock (&mutex); /* the first request may be to shut down */
   if (ret == 0 && control)
     ret = control_start (control, verbs_handle, live);
+  pthread_mutex_unlock (&mutex);
   if (ret < 0)
     log_error ("a thread can't be started: %s", strerror (-ret));
   return ret;
@@ -94,4 +99,5 @@ remote_stop (void)
     watchdog_stop (watchdog);
   live = NULL;
   watchdog = NULL;
+  logqueue_stop ();
 }

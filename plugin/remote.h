@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * remote.h - what runs beside nbdkit's own threads while it serves: the control socket with its jobs, and the watchdog.
+ * remote.h - what runs beside nbdkit's own threads while it serves: the control socket with its jobs, the watchdog, and
+ * who says what is logged.
  *
  * Locking: none; nbdkit's main thread. Errors: 0 or -errno, said through lib/log.h.
  */

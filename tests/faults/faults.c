@@ -7,6 +7,7 @@
 #include "faults.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -80,6 +81,24 @@ void
 faults_remove_disk (struct faults_disk *disk)
 {
   atomic_store (&disk->on, false);
+}
+
+void
+faults_watch_memory (struct faults *f, const char *spared)
+{
+  struct faults_memory *m = &f->memory;
+
+  snprintf (m->spared, sizeof m->spared, "%s", spared);
+  memset (m->take, 0, sizeof m->take);
+  atomic_store (&m->nplugin, 0);
+  atomic_store (&m->nserver, 0);
+  atomic_store (&m->watch, true);
+}
+
+void
+faults_ignore_memory (struct faults *f)
+{
+  atomic_store (&f->memory.watch, false);
 }
 
 void

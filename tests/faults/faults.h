@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * faults.h - what goes wrong on the disks of a real server, and how slow they are, steered while it runs.
+ * faults.h - what goes wrong on the disks of a real server, how slow they are, and whether it takes memory to serve them;
+ * steered while it runs.
  *
  * Structure: the server runs with LD_PRELOAD=libfaults.so, through which its pread, pwrite, fallocate, fsync and their kin go;
  *            the test that steers it maps the same control file, whose path is in $DRUM_FAULTS.
@@ -14,7 +15,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FAULTS_RULES = 16, FAULTS_DISKS = 8, FAULTS_PATH = 256 };
+enum {
+  FAULTS_RULES = 16,
+  FAULTS_DISKS = 8,
+  FAULTS_PATH = 256,
+  FAULTS_TAKES = 8,
+  FAULTS_FRAMES = 16,
+  FAULTS_NAME = 64,
+};
 
 enum faults_call {
   FAULTS_READ = 1,     /* pread, preadv, preadv2 */
@@ -65,9 +73,29 @@ struct faults_disk {
   _Atomic uint64_t busy_ns; /* how long they take together */
 };
 
+/* A call that takes or gives back memory, and where in the plugin it came from. */
+struct faults_take {
+  char call[FAULTS_NAME];
+  char thread[FAULTS_NAME];
+  uint64_t frame
+    [FAULTS_FRAMES]; /* return addresses, as offsets in its file, the innermost first; the rest are 0 */
+};
+
+/* Calls of malloc, mmap and their kin while watch is set, by whoever is nearest on the stack: the plugin (itself, or a library
+ * for it), or the server that it called. What the server does for itself is nobody's business, nor are threads whose
+ * name is in spared. What libc maps for itself, beside its malloc, is not seen. */
+struct faults_memory {
+  atomic_bool watch;
+  char spared[FAULTS_NAME];
+  _Atomic uint64_t nplugin;
+  _Atomic uint64_t nserver;
+  struct faults_take take[FAULTS_TAKES]; /* the plugin's first */
+};
+
 struct faults {
   struct faults_rule rule[FAULTS_RULES];
   struct faults_disk disk[FAULTS_DISKS];
+  struct faults_memory memory;
 };
 
 /* Map a control file, created without rules if there is none. NULL and errno. */
@@ -81,6 +109,10 @@ struct faults_disk *faults_add_disk (struct faults *f, const char *path, uint32_
 /* What it delays or holds goes on. */
 void faults_remove (struct faults_rule *rule);
 void faults_remove_disk (struct faults_disk *disk);
+
+/* Watch from here on, with counters at 0, all threads but those named in spared ("drum-control drum-job"); or no more. */
+void faults_watch_memory (struct faults *f, const char *spared);
+void faults_ignore_memory (struct faults *f);
 
 /* Wait until the counter has come to n. */
 void faults_wait (const _Atomic uint64_t *counter, uint64_t n);

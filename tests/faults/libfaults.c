@@ -9,6 +9,7 @@
 #include <config.h>
 
 #include "faults.h"
+#include "libfaults.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -19,13 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NEXT(name) ((__typeof__ (&name)) dlsym (RTLD_NEXT, #name))
 
-static struct faults *faults;
+struct faults *faults;
 static __typeof__ (&preadv2) next_preadv2;
 static __typeof__ (&pwritev2) next_pwritev2;
 static __typeof__ (&fallocate) next_fallocate;
@@ -44,6 +46,7 @@ __attribute__ ((constructor)) static void
 init (void)
 {
   const char *path = getenv ("DRUM_FAULTS");
+  struct stat st;
   int fd;
   void *mem;
 
@@ -55,8 +58,10 @@ init (void)
   if (!path)
     die ("$DRUM_FAULTS is not set");
   fd = open (path, O_RDWR | O_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1 || fstat (fd, &st) == -1)
     die (path);
+  if (st.st_size != sizeof *faults)
+    die ("built for another control file");
   mem = mmap (NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (mem == MAP_FAILED)
     die (path);
@@ -83,12 +88,15 @@ sleep_until (uint64_t ns)
     ;
 }
 
+/* How often those that are held look whether they still are: seldom, since there may be many, and they are to cost nothing. */
+enum { LOOK_NS = 10 * 1000 * 1000 };
+
 /* Sleep until then, or until the rule is removed. */
 static void
 hold_until (const struct faults_rule *rule, uint64_t end_ns)
 {
   for (uint64_t ns = now_ns (); ns < end_ns && atomic_load (&rule->on); ns = now_ns ())
-    sleep_until (ns + 1000000 < end_ns ? ns + 1000000 : end_ns);
+    sleep_until (ns + LOOK_NS < end_ns ? ns + LOOK_NS : end_ns);
 }
 
 /* Count the call, and delay it if so planned; true if the rule changes what it does. */

@@ -185,7 +185,6 @@ Test (badinput, parameters)
     { { "@/good", "lock=" }, { "lock", "strict" } },
     { { "@/good", "direct=maybe" }, { "direct", "maybe" } },
     { { "@/good", "direct=" }, { "direct" } },
-    { { "@/good", "state=@/folder" }, { "state" } },
     { { "@/good", "export=x,size=1M" }, { "export" } },
     { { "@/good", "nonsense=1" }, { "nonsense" } },
     { { "nonsense=1", "@/good" }, { "nonsense" } },

@@ -19,9 +19,16 @@
 struct nbd_handle *
 client_open (const struct server *srv)
 {
+  return client_open_as (srv, "");
+}
+
+struct nbd_handle *
+client_open_as (const struct server *srv, const char *export)
+{
   struct nbd_handle *nbd = nbd_create ();
 
   cr_assert_not_null (nbd, "%s", nbd_get_error ());
+  cr_assert_eq (nbd_set_export_name (nbd, export), 0);
   cr_assert_eq (nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION), 0);
   cr_assert_eq (nbd_connect_unix (nbd, srv->socket), 0, "%s; nbdkit says:\n%s", nbd_get_error (),
                 server_stderr (srv));
@@ -123,22 +130,36 @@ workers_start (const struct server *srv, struct worker *workers, unsigned n)
     workers[i].index = i;
     workers[i].rng = rng_for (i);
     workers[i].failure[0] = 0;
-    workers[i].nbd = client_open (srv);
+    workers[i].nbd = client_open_as (srv, workers[i].export ? workers[i].export : "");
   }
   for (unsigned i = 0; i < n; i++)
     cr_assert_eq (pthread_create (&workers[i].thread, NULL, worker_thread, &workers[i]), 0);
 }
 
-void
-workers_join (struct worker *workers, unsigned n)
+static void
+wait_for_all (struct worker *workers, unsigned n)
 {
   for (unsigned i = 0; i < n; i++)
     pthread_join (workers[i].thread, NULL);
   for (unsigned i = 0; i < n; i++)
     cr_assert_eq (workers[i].failure[0], 0, "worker %u: %s (DRUM_TEST_SEED=%" PRIu64 ")", i,
                   workers[i].failure, random_seed ());
+}
+
+void
+workers_join (struct worker *workers, unsigned n)
+{
+  wait_for_all (workers, n);
   for (unsigned i = 0; i < n; i++)
     client_close (workers[i].nbd);
+}
+
+void
+workers_join_killed (struct worker *workers, unsigned n)
+{
+  wait_for_all (workers, n);
+  for (unsigned i = 0; i < n; i++)
+    nbd_close (workers[i].nbd);
 }
 
 void

@@ -20,6 +20,7 @@
 #include "server.h"
 
 struct nbd_handle *client_open (const struct server *srv);
+struct nbd_handle *client_open_as (const struct server *srv, const char *export);
 void client_close (struct nbd_handle *nbd);
 
 void client_read (struct nbd_handle *nbd, void *buf, size_t len, uint64_t offset);
@@ -39,6 +40,7 @@ struct worker {
   pthread_t thread;
   struct nbd_handle *nbd;
   unsigned index;
+  const char *export; /* NULL: "" */
   struct rng rng;
   void (*main) (struct worker *);
   void *context;
@@ -54,9 +56,11 @@ worker_failed (const struct worker *w)
   return w->failure[0] != 0;
 }
 
-/* Give each worker a connection and a thread, set main and context before; wait for all. */
+/* Give each worker a connection and a thread; main, context and export are set before. Wait for all. */
 void workers_start (const struct server *srv, struct worker *workers, unsigned n);
 void workers_join (struct worker *workers, unsigned n);
+/* The same where the server has been killed: they don't take leave of it. */
+void workers_join_killed (struct worker *workers, unsigned n);
 void workers_run (const struct server *srv, struct worker *workers, unsigned n);
 
 #endif

@@ -28,6 +28,7 @@ enum {
   MAX_LOOKS = 100,
   SLACK = 256,         /* pages that are in two places while they are moved or rewritten */
   SLACK_FAULTY = 1024, /* and slots that failed, and wait to be looked at */
+  MAX_LOST = 16,       /* pages that a job lists */
   MIB = 1 << 20,
 };
 
@@ -125,8 +126,9 @@ begin_removing (struct fleet_file *file, bool force)
     atomic_store (&model.nrefused, 0);
     atomic_store (&model.tight, true);
   }
-  file->nlost_most = force ? file->nused : 0;
-  atomic_fetch_add (&model.nlost_most, file->nlost_most);
+  file->force = force;
+  if (force)
+    model_begin_faulty ();
   control_send (control, "'verb': 'remove', 'device': '%s'%s%s", file->path,
                 random_rate (file->is_tight), force ? ", 'force': true" : "");
   reply = control_reply (control);
@@ -142,7 +144,8 @@ begin_removing (struct fleet_file *file, bool force)
     cr_assert (strstr (member_str (reply, "error"), "room for"), "%s", member_str (reply, "error"));
   }
   fleet.nunfit++;
-  atomic_fetch_sub (&model.nlost_most, file->nlost_most);
+  if (force)
+    model_end_faulty ();
   if (file->is_tight)
     atomic_store (&model.tight, false);
 }
@@ -169,6 +172,18 @@ end_tight (json *job, bool done)
   atomic_store (&model.tight, false);
 }
 
+/* A removal by force has ended: these pages may have been given up. */
+static void
+note_lost (json *job)
+{
+  json *pages = member (job, "unreadable_pages");
+
+  for (size_t i = 0; i < json_object_array_length (pages); i++)
+    model_may_lose (member_uint (json_object_array_get_idx (pages, i), "page"));
+  cr_assert_leq (member_uint (job, "lost"), json_object_array_length (pages));
+  model_end_faulty ();
+}
+
 /* A removal has ended. */
 static void
 end_removing (struct fleet_file *file, json *job)
@@ -183,8 +198,10 @@ end_removing (struct fleet_file *file, json *job)
   fleet.ncancelled += cancelled;
   fleet.ngave_up += !done && !cancelled;
   fleet.nlost += member_uint (job, "lost");
-  cr_assert_leq (member_uint (job, "lost"), file->nlost_most);
-  atomic_fetch_sub (&model.nlost_most, file->nlost_most - member_uint (job, "lost"));
+  if (file->force)
+    note_lost (job);
+  else
+    expect_uint (job, "lost", 0);
   if (done) {
     control_expect_no_device (control, file->path);
     check_let_go (file);
@@ -349,6 +366,13 @@ cancel_something (void)
     control_ok (control, "'verb': 'cancel', 'job': %" PRIu64, rebalance);
 }
 
+/* Of one that loses more we would not be told which pages they are. */
+static bool
+may_force (const struct fleet_file *file)
+{
+  return file->nused <= MAX_LOST;
+}
+
 static void
 treat_something (void)
 {
@@ -357,7 +381,7 @@ treat_something (void)
   if (file && rng_below (&rng, 2))
     begin_adding (file);
   else if (file)
-    begin_removing (file, rng_below (&rng, 2));
+    begin_removing (file, may_force (file) && rng_below (&rng, 2));
 }
 
 static void
@@ -445,7 +469,7 @@ fleet_leave_one (const char *last)
     /* One that is failing is busy as long as the server moves its pages off: then again. */
     for (struct fleet_file *f = fleet.file; f < fleet.file + FLEET_FILES; f++)
       if (f->state == THERE || f->state == SICK)
-        begin_removing (f, f->hurt);
+        begin_removing (f, f->state == SICK && may_force (f));
     do {
       look_after_all ();
       control_forget ();

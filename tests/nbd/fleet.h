@@ -29,9 +29,9 @@ struct fleet_file {
   bool fresh;                                        /* is to be created */
   uint64_t job;
   bool cancelled, is_tight, reopening;
-  uint64_t nlost_most; /* pages that its removal may lose */
-  bool hurt;           /* something may have gone wrong with it since it was created */
-  bool faulty;         /* it may fail at any time: its room does not count */
+  bool force;  /* its removal may lose pages */
+  bool hurt;   /* something may have gone wrong with it since it was created */
+  bool faulty; /* it may fail at any time: its room does not count */
 };
 
 struct fleet {

@@ -69,6 +69,14 @@ livedrum_stop (void)
 }
 
 void
+livedrum_kill (void)
+{
+  server_kill (&srv);
+  nbd_close (nbd);
+  close (control);
+}
+
+void
 write_pages (unsigned first, unsigned end)
 {
   for (unsigned page = first; page < end; page++)

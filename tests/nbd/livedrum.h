@@ -29,6 +29,9 @@ void livedrum_start (const char *const *params);
 void livedrum_start_as (const struct server_options *options);
 void livedrum_stop (void);
 
+/* Kill it, unless that is done. */
+void livedrum_kill (void);
+
 /* These pages of the export, [first, end), one a request: their first version. */
 void write_pages (unsigned first, unsigned end);
 void expect_pages (unsigned first, unsigned end);

@@ -12,6 +12,7 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/faults/faults.h"
 #include "tests/scratch.h"
 
 #include "client.h"
@@ -19,6 +20,7 @@
 #include "dev.h"
 
 enum { MIB = 1 << 20, KIB = 1 << 10, CAP_BIT_IPC_LOCK = 14, CAP_BIT_SYS_RESOURCE = 24 };
+enum { MAX_THREADS = 4 };
 enum { FLAG_NOIO = 0x80000 }; /* PF_MEMALLOC_NOIO: of PR_SET_IO_FLUSHER */
 
 static void
@@ -143,42 +145,109 @@ write_and_read (struct nbd_handle *nbd, struct rng *rng, unsigned n, uint64_t np
   }
 }
 
-/* Reads, writes and trims, all over the export and onto a device that was added: no thread has a page fault, once nbdkit has its
- * buffer. */
+/* Have each thread of a connection serve a request of the largest size that comes: at once, or one might serve them all. */
 static void
-expect_no_faults (const char *direct)
+ask_all_threads (struct nbd_handle *nbd, struct faults *faults, unsigned n)
+{
+  static char data[64 * KIB], back[MAX_THREADS][64 * KIB];
+  struct faults_rule *rule;
+  int64_t cookie[MAX_THREADS];
+  int ended;
+
+  memset (data, 'x', sizeof data);
+  client_write (nbd, data, sizeof data, 0);
+  rule = faults_add (faults, dev_path ("%s", ""),
+                     &(struct faults_plan){ .calls = FAULTS_READ, .action = FAULTS_HOLD });
+  for (unsigned i = 0; i < n; i++)
+    cookie[i] = nbd_aio_pread (nbd, back[i], sizeof back[i], 0, NBD_NULL_COMPLETION, 0);
+  while (rule->nacted < n)
+    cr_assert_neq (nbd_poll (nbd, 10), -1, "%s", nbd_get_error ());
+  faults_remove (rule);
+  for (unsigned i = 0; i < n; i++) {
+    while ((ended = nbd_aio_command_completed (nbd, cookie[i])) == 0)
+      cr_assert_neq (nbd_poll (nbd, -1), -1, "%s", nbd_get_error ());
+    cr_assert_eq (ended, 1, "%s", nbd_get_error ());
+  }
+}
+
+/* Reads, writes and trims, all over the export and onto a device that was added: no thread has a page fault, once each has had a
+ * request, and nbdkit its buffers. */
+static void
+expect_no_faults (const char *direct, unsigned threads)
 {
   enum { NPAGES = 1 << 20, SLACK = 2 };
-  static char buffer[64 * KIB];
+  struct faults *faults = faults_open (run_path ("faults"));
   struct rng rng = rng_for (3);
   struct server srv;
   struct nbd_handle *nbd;
   int control;
-  uint64_t before, faults;
+  uint64_t before, n;
 
-  server_start (
-    &srv, &(struct server_options){ .threads = 1,
-                                    .params = PARAMS (dev_path ("a,size=4M"), "size=4G", "lock=yes",
-                                                      direct, control_param ()) });
+  cr_assert_not_null (faults);
+  server_start (&srv,
+                &(struct server_options){ .threads = threads,
+                                          .params = PARAMS (dev_path ("a,size=4M"), "size=4G",
+                                                            "lock=yes", direct, control_param ()),
+                                          .faults = run_path ("faults") });
   control = control_open ();
   control_run (control, "done", "'verb': 'add', 'device': '%s', 'size': %u", dev_path ("b"),
                512 * MIB);
   nbd = client_open (&srv);
-  client_read (nbd, buffer, sizeof buffer, 0); /* a hole, of the largest size below */
+  ask_all_threads (nbd, faults, threads);
   before = field_of_threads (&srv, 10, true);
   write_and_read (nbd, &rng, 2000, NPAGES);
-  faults = field_of_threads (&srv, 10, true) - before;
-  cr_assert_leq (faults, SLACK, "%" PRIu64 " page faults", faults);
+  n = field_of_threads (&srv, 10, true) - before;
+  cr_assert_leq (n, SLACK, "%" PRIu64 " page faults", n);
   client_close (nbd);
+  server_stop (&srv);
+}
+
+/* Nor the first requests of a connection, up to the largest that Linux sends: those come when memory is short. */
+Test (lock, first_requests_have_no_page_faults)
+{
+  enum { SLACK = 2 };
+  static const uint32_t sizes[] = { 4 * KIB, 128 * KIB, 1 * MIB, 1280 * KIB };
+  static char data[1280 * KIB];
+  struct nbd_handle *nbd[2];
+  struct server srv;
+  uint64_t before, n;
+
+  server_start (
+    &srv, &(struct server_options){
+            .threads = 1, .params = PARAMS (dev_path ("a,size=64M"), "lock=yes", "direct=yes") });
+  memset (data, 'x', sizeof data);
+  for (unsigned i = 0; i < 2; i++) {
+    nbd[i] = client_open (&srv);
+    client_read (nbd[i], data, 4 * KIB, 0); /* its thread is there */
+  }
+  before = field_of_threads (&srv, 10, true);
+  for (unsigned i = 0; i < 8; i++) {
+    client_write (nbd[i % 2], data, sizes[i / 2], 0);
+    client_read (nbd[i % 2], data, sizes[i / 2], 0);
+  }
+  n = field_of_threads (&srv, 10, true) - before;
+  cr_assert_leq (n, SLACK, "%" PRIu64 " page faults", n);
+  for (unsigned i = 0; i < 2; i++)
+    client_close (nbd[i]);
   server_stop (&srv);
 }
 
 Test (lock, io_has_no_page_faults)
 {
-  expect_no_faults ("direct=no");
+  expect_no_faults ("direct=no", 1);
 }
 
 Test (lock, direct_io_has_no_page_faults)
 {
-  expect_no_faults ("direct=yes");
+  expect_no_faults ("direct=yes", 1);
+}
+
+Test (lock, io_of_many_threads_has_no_page_faults)
+{
+  expect_no_faults ("direct=no", MAX_THREADS);
+}
+
+Test (lock, direct_io_of_many_threads_has_no_page_faults)
+{
+  expect_no_faults ("direct=yes", MAX_THREADS);
 }

@@ -28,6 +28,9 @@ struct model model;
 static struct worker workers[MODEL_CLIENTS];
 static unsigned char shadow[MODEL_PAGES * PAGE_BYTES];
 static bool lost[MODEL_PAGES]; /* known to be */
+static atomic_bool may_be_lost[MODEL_PAGES];
+static atomic_uint nfaulty;       /* model_begin_faulty */
+static atomic_uint nfaulty_begun; /* how often; first this, then nfaulty */
 
 /* A change of whole pages: what the server has for them is to become next. */
 struct change {
@@ -105,24 +108,53 @@ struct faulty {
 static struct faulty
 faulty_begin (void)
 {
-  return (struct faulty){ .before = atomic_load (&model.nfaulty),
-                          .nbegun = atomic_load (&model.nfaulty_begun) };
+  return (struct faulty){ .before = atomic_load (&nfaulty),
+                          .nbegun = atomic_load (&nfaulty_begun) };
 }
 
 static bool
 faulty_end (struct faulty faulty)
 {
-  return faulty.before || atomic_load (&model.nfaulty_begun) != faulty.nbegun;
+  return faulty.before || atomic_load (&nfaulty_begun) != faulty.nbegun;
 }
 
-/* A page is an error though nothing makes it one now. False if there can't be so many. */
+void
+model_begin_faulty (void)
+{
+  atomic_fetch_add (&nfaulty_begun, 1);
+  atomic_fetch_add (&nfaulty, 1);
+}
+
+void
+model_end_faulty (void)
+{
+  atomic_fetch_sub (&nfaulty, 1);
+}
+
+void
+model_may_lose (uint64_t page)
+{
+  cr_assert_lt (page, MODEL_PAGES);
+  atomic_store (&may_be_lost[page], true);
+}
+
+/* A page is an error though nothing makes it one now. May it be? */
 static bool
 find_lost (unsigned page)
 {
-  if (lost[page])
-    return true;
-  lost[page] = true;
-  return atomic_fetch_add (&model.nlost, 1) < atomic_load (&model.nlost_most);
+  if (atomic_exchange (&may_be_lost[page], false) && !lost[page]) {
+    lost[page] = true;
+    atomic_fetch_add (&model.nlost, 1);
+  }
+  return lost[page];
+}
+
+/* It has been written. */
+static void
+is_found (unsigned page)
+{
+  lost[page] = false;
+  atomic_store (&may_be_lost[page], false);
 }
 
 /* This is what the server has: it must be as the shadow has it, or as next has it (unless that is NULL). */
@@ -133,7 +165,7 @@ compare_page (struct worker *w, unsigned page, const unsigned char *seen, const 
 
   if (next && memcmp (seen, next, PAGE_BYTES) == 0) {
     memcpy (shadow_of (page), seen, PAGE_BYTES);
-    lost[page] = false;
+    is_found (page);
   } else if (lost[page] || memcmp (seen, shadow_of (page), PAGE_BYTES) != 0) {
     stamp_read (seen, &stamp);
     worker_fail (w,
@@ -199,16 +231,20 @@ apply_change (struct worker *w, const struct change *c)
     if (touched && !whole && lost[c->first + i])
       worker_fail (w, "page %u was lost, and a part of it could be written", c->first + i);
     if (whole)
-      lost[c->first + i] = false;
+      is_found (c->first + i);
   }
   memcpy (shadow_of (c->first), c->next, c->n * PAGE_BYTES);
 }
 
-/* Must it read what it changes only a part of? */
+/* Does it change only parts of pages, of which one may be lost, or now an error? */
 static bool
-has_parts (const struct change *c)
+may_be_unreadable (const struct change *c, struct faulty faulty)
 {
-  return c->offset % PAGE_BYTES || c->len % PAGE_BYTES;
+  bool any = faulty_end (faulty);
+
+  for (unsigned i = 0; i < c->n; i++)
+    any = any || lost[c->first + i] || atomic_load (&may_be_lost[c->first + i]);
+  return any && (c->offset % PAGE_BYTES || c->len % PAGE_BYTES);
 }
 
 static void
@@ -226,8 +262,7 @@ make_change (struct worker *w, struct change *c, uint32_t sequence)
   error = nbd_get_errno ();
   if (error == ENOSPC && (was_tight || atomic_load (&model.tight)))
     atomic_fetch_add (&model.nrefused, 1);
-  else if (error == EIO && has_parts (c) &&
-           (faulty_end (faulty) || atomic_load (&model.nlost_most)))
+  else if (error == EIO && may_be_unreadable (c, faulty))
     atomic_fetch_add (&model.nunread, 1);
   else {
     worker_fail (w, "change %d of %zu bytes at page %u: %s", c->kind, c->len, c->first,

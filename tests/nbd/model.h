@@ -31,13 +31,8 @@ struct model {
   atomic_bool tight;    /* a write may fail for want of room */
   atomic_uint nrefused; /* that did */
 
-  atomic_uint
-    nfaulty; /* while not 0 a page may be an I/O error: its reader asks again until it is not */
-  atomic_uint nfaulty_begun; /* how often it rose; first this, then nfaulty */
-  atomic_uint nunread;       /* errors that were that */
-
-  atomic_uint nlost_most; /* so many pages may be errors until they are written or trimmed */
-  atomic_uint nlost;      /* that were found to be */
+  atomic_uint nunread; /* I/O errors that may have been, and were read again */
+  atomic_uint nlost;   /* pages that were found to be: see model_may_lose */
 };
 
 extern struct model model;
@@ -47,6 +42,13 @@ void model_start (const struct server *srv);
 
 /* Wait for them: they end when one has failed, or stop is set. Fails the test if one has. */
 void model_join (void);
+
+/* Between the two any page may be an I/O error: its reader asks again until it is not, or it is over. */
+void model_begin_faulty (void);
+void model_end_faulty (void);
+
+/* This page may be an error until it is written or trimmed; to be said between those two. */
+void model_may_lose (uint64_t page);
 
 /* All pages are as they were written. How many are not zeroes, of those that are not lost. */
 uint64_t model_check (struct nbd_handle *nbd);

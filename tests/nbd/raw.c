@@ -127,15 +127,20 @@ raw_receive (int fd, void *data, size_t len)
   return true;
 }
 
-int
-raw_connect (const struct server *srv)
+static int
+take_greeting (int fd)
 {
-  int fd = control_open_at (srv->socket);
   char greeting[GREETING_BYTES];
 
   cr_assert (raw_receive (fd, greeting, sizeof greeting), "no greeting");
   cr_assert_eq (memcmp (greeting, "NBDMAGICIHAVEOPT", 16), 0);
   return fd;
+}
+
+int
+raw_connect (const struct server *srv)
+{
+  return take_greeting (control_open_at (srv->socket));
 }
 
 static uint64_t
@@ -167,17 +172,23 @@ wait_for_ack (int fd)
 }
 
 int
-raw_open (const struct server *srv)
+raw_shake_hands (int fd)
 {
-  int fd = raw_connect (srv);
   struct raw raw = { .data = NULL };
 
+  take_greeting (fd);
   raw_flags (&raw);
   raw_go (&raw);
   cr_assert (raw_send (fd, raw.data, raw.len), "the server hangs up");
   wait_for_ack (fd);
   raw_free (&raw);
   return fd;
+}
+
+int
+raw_open (const struct server *srv)
+{
+  return raw_shake_hands (control_open_at (srv->socket));
 }
 
 int

@@ -57,8 +57,9 @@ int raw_connect (const struct server *srv);
 bool raw_send (int fd, const void *data, size_t len);
 bool raw_receive (int fd, void *data, size_t len);
 
-/* Connect, and get into transmission. */
+/* Connect, and get into transmission; the same for a connection that is there. */
 int raw_open (const struct server *srv);
+int raw_shake_hands (int fd);
 
 /* The reply to a request, without data: 0 or the protocol's error, which is errno's; -1 if the server has hung up. */
 int raw_reply (int fd, uint64_t cookie);

@@ -98,6 +98,8 @@ exec_nbdkit (const char **argv, const struct server *srv, const struct server_op
   int fd = open (srv->stderr_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   int null = open ("/dev/null", O_RDWR);
 
+  if (options->stderr_fd)
+    fd = options->stderr_fd;
   if (fd == -1 || null == -1 || dup2 (null, 0) == -1 || dup2 (fd, 1) == -1 || dup2 (fd, 2) == -1)
     _exit (126);
   for (int i = 3; i < 1024; i++)
@@ -220,6 +222,17 @@ assert_no_report (const struct server *srv)
 
   for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
     cr_assert_null (strstr (text, words[i]), "nbdkit says:\n%s", text);
+}
+
+void
+server_kill (struct server *srv)
+{
+  kill (srv->pid, SIGKILL);
+  server_reap (srv);
+  assert_no_report (srv);
+  cr_assert (WIFSIGNALED (srv->status) && WTERMSIG (srv->status) == SIGKILL,
+             "wait status %#x; nbdkit says:\n%s", srv->status, server_stderr (srv));
+  cr_assert_eq (unlink (srv->socket), 0, "%s: %m", srv->socket);
 }
 
 void

@@ -19,6 +19,7 @@ struct server_options {
   uint64_t memory_bytes;      /* size= when the plugin is one of nbdkit's own */
   const char *socket;         /* a socket of its own, for a second server */
   uid_t uid;                  /* run as this user, not as root */
+  int stderr_fd;              /* its stderr, instead of a file */
   const char *faults;         /* its disks fail or are slow as this file says (faults.h) */
   const char *const
     *wrapper; /* what nbdkit is started by, NULL at the end; or NULL: see VALGRIND */
@@ -58,6 +59,9 @@ void server_stop (struct server *srv);
 
 /* Wait for one that ends by itself or was killed. */
 void server_reap (struct server *srv);
+
+/* Kill it, unless that is done, wait, and remove the socket that it leaves. */
+void server_kill (struct server *srv);
 
 /* Start one that must refuse to, with status 1 and one line on stderr, and leave all below dev/ as it was.
  * Gives that line. */

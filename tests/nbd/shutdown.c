@@ -7,7 +7,6 @@
 #include <config.h>
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -33,6 +32,7 @@
 #include "client.h"
 #include "control.h"
 #include "dev.h"
+#include "raw.h"
 
 enum { PATIENCE_MS = 60 * 1000, NCLIENTS = 4, DEPTH = 8, NPAGES = 512, ENOUGH = 200, ROUNDS = 5 };
 
@@ -46,6 +46,7 @@ setup (void)
   dev_setup ();
   if (!server_is_drum ())
     cr_skip_test ("only the drum leaves like this");
+  setenv ("TSAN_OPTIONS", "report_thread_leaks=0", 0); /* who leaves joins nobody */
 }
 
 static void
@@ -92,22 +93,8 @@ expect_ended (void)
 
 /* ---- clients ---- */
 
-#define PACKED __attribute__ ((packed))
-
-struct PACKED request {
-  uint32_t magic;
-  uint16_t flags, type;
-  uint64_t cookie, offset;
-  uint32_t count;
-};
-
-struct PACKED reply {
-  uint32_t magic, error;
-  uint64_t cookie;
-};
-
 /* What it has seen; the fields are its thread's until that has ended, but nreplies. */
-struct raw {
+struct client {
   pthread_t thread;
   int fd;
   struct rng rng;
@@ -115,53 +102,10 @@ struct raw {
   char failure[200];
 };
 
-static bool
-transfer (ssize_t (*call) (int fd, void *buf, size_t n, int flags), int fd, void *buf, size_t n)
-{
-  for (char *at = buf; n > 0;) {
-    ssize_t done = call (fd, at, n, MSG_NOSIGNAL);
-
-    if (done <= 0)
-      return false;
-    at += done;
-    n -= (size_t) done;
-  }
-  return true;
-}
-
-static bool
-get (int fd, void *buf, size_t n)
-{
-  return transfer (recv, fd, buf, n);
-}
-
-static bool
-put (int fd, const void *buf, size_t n)
-{
-  return transfer ((ssize_t (*) (int, void *, size_t, int)) send, fd, (void *) buf, n);
-}
-
-/* The old handshake within the new one: the export by its name, and simple replies. */
-static int
-shake_hands (int fd, const char *export)
-{
-  struct PACKED {
-    uint32_t flags;
-    char magic[8];
-    uint32_t option, len;
-  } hello = { htobe32 (3), "IHAVEOPT", htobe32 (1), htobe32 ((uint32_t) strlen (export)) };
-  char greeting[18], size[10];
-
-  cr_assert (get (fd, greeting, sizeof greeting), "no greeting");
-  cr_assert (put (fd, &hello, 20) && put (fd, export, strlen (export)), "send: %m");
-  cr_assert (get (fd, size, sizeof size), "no export");
-  return fd;
-}
-
 static int
 connect_unix (const char *path)
 {
-  return shake_hands (control_open_at (path), "");
+  return raw_shake_hands (control_open_at (path));
 }
 
 static int
@@ -172,72 +116,71 @@ connect_tcp (unsigned port)
 
   address.sin_addr.s_addr = htonl (INADDR_LOOPBACK);
   cr_assert_eq (connect (fd, (struct sockaddr *) &address, sizeof address), 0, "connect: %m");
-  return shake_hands (fd, "");
+  return raw_shake_hands (fd);
 }
 
-enum { CMD_READ, CMD_WRITE };
-
+/* Its cookie says what it is. */
 static bool
-send_request (struct raw *raw, bool write)
+send_request (struct client *client, unsigned type)
 {
-  struct PACKED {
-    struct request request;
-    char data[PAGE_BYTES];
-  } message = { .request = { .magic = htobe32 (0x25609513),
-                             .type = htobe16 (write ? CMD_WRITE : CMD_READ),
-                             .cookie = write,
-                             .offset = htobe64 (rng_below (&raw->rng, NPAGES) * PAGE_BYTES),
-                             .count = htobe32 (PAGE_BYTES) } };
+  struct raw raw = { .data = NULL };
+  char page[PAGE_BYTES];
+  bool sent;
 
-  rng_fill (&raw->rng, message.data, 64);
-  return put (raw->fd, &message, sizeof message.request + (write ? PAGE_BYTES : 0));
+  rng_fill (&client->rng, page, sizeof page);
+  raw_request (&raw, 0, type, type, rng_below (&client->rng, NPAGES) * PAGE_BYTES, PAGE_BYTES);
+  if (type == RAW_WRITE)
+    raw_bytes (&raw, page, sizeof page);
+  sent = raw_send (client->fd, raw.data, raw.len);
+  raw_free (&raw);
+  return sent;
 }
 
 /* Reads and writes, some at once, until the server hangs up; each reply must say that all is well. Not being able to send is no end:
  * there may be replies yet. */
 static void *
-raw_main (void *arg)
+client_main (void *arg)
 {
-  struct raw *raw = arg;
-  char data[PAGE_BYTES];
-  struct reply reply;
+  struct client *client = arg;
+  unsigned char reply[16];
+  char page[PAGE_BYTES];
 
   for (unsigned i = 0; i < DEPTH; i++)
-    send_request (raw, i % 2);
-  while (get (raw->fd, &reply, sizeof reply)) {
-    if (be32toh (reply.magic) != 0x67446698 || reply.error) {
-      snprintf (raw->failure, sizeof raw->failure, "reply %u: magic %#x, error %u", raw->nreplies,
-                be32toh (reply.magic), be32toh (reply.error));
+    send_request (client, i % 2 ? RAW_WRITE : RAW_READ);
+  while (raw_receive (client->fd, reply, sizeof reply)) {
+    if (memcmp (reply, "\x67\x44\x66\x98\0\0\0", 8) != 0) {
+      snprintf (client->failure, sizeof client->failure, "reply %u: error %u", client->nreplies,
+                reply[7]);
       break;
     }
-    if (reply.cookie == CMD_READ && !get (raw->fd, data, sizeof data))
+    if (reply[15] == RAW_READ && !raw_receive (client->fd, page, sizeof page))
       break;
-    raw->nreplies++;
-    send_request (raw, rng_below (&raw->rng, 2));
+    client->nreplies++;
+    send_request (client, rng_below (&client->rng, 2) ? RAW_WRITE : RAW_READ);
   }
-  close (raw->fd);
+  close (client->fd);
   return NULL;
 }
 
 static void
-raw_start (struct raw *raw, unsigned n, int fd)
+client_start (struct client *client, unsigned n, int fd)
 {
-  *raw = (struct raw){ .fd = fd, .rng = rng_for (n) };
-  cr_assert_eq (pthread_create (&raw->thread, NULL, raw_main, raw), 0);
+  *client = (struct client){ .fd = fd, .rng = rng_for (n) };
+  cr_assert_eq (pthread_create (&client->thread, NULL, client_main, client), 0);
 }
 
 static void
-raw_wait (const struct raw *raw, unsigned nreplies)
+client_wait (const struct client *client, unsigned nreplies)
 {
-  while (atomic_load (&raw->nreplies) < nreplies)
+  while (atomic_load (&client->nreplies) < nreplies)
     sched_yield ();
 }
 
 static void
-raw_join (struct raw *raw)
+client_join (struct client *client)
 {
-  pthread_join (raw->thread, NULL);
-  cr_assert_str_empty (raw->failure, "%s", raw->failure);
+  pthread_join (client->thread, NULL);
+  cr_assert_str_empty (client->failure, "%s", client->failure);
 }
 
 /* The end of the connection. */
@@ -256,7 +199,7 @@ expect_over (int fd)
 /* Under load: until the connection ends every reply says that all is well; and a new server can be started there at once. */
 Test (shutdown, no_reply_is_an_error)
 {
-  struct raw raw[NCLIENTS];
+  struct client client[NCLIENTS];
 
   for (unsigned round = 0; round < random_steps (ROUNDS); round++) {
     int control;
@@ -264,14 +207,14 @@ Test (shutdown, no_reply_is_an_error)
     start ();
     control = control_open ();
     for (unsigned i = 0; i < NCLIENTS; i++)
-      raw_start (&raw[i], round * NCLIENTS + i, connect_unix (srv.socket));
+      client_start (&client[i], round * NCLIENTS + i, connect_unix (srv.socket));
     for (unsigned i = 0; i < NCLIENTS; i++)
-      raw_wait (&raw[i], ENOUGH);
+      client_wait (&client[i], ENOUGH);
     expect_uint (control_ok (control, "'verb': 'shutdown', 'force': true"), "pid",
                  (uint64_t) srv.pid);
     expect_over (control);
     for (unsigned i = 0; i < NCLIENTS; i++)
-      raw_join (&raw[i]);
+      client_join (&client[i]);
     expect_ended ();
   }
 }
@@ -280,14 +223,14 @@ Test (shutdown, no_reply_is_an_error)
 Test (shutdown, waits_for_requests)
 {
   struct faults_rule *rule;
-  struct raw raw[2];
+  struct client client[2];
   int control;
 
   start ();
   rule = faults_add (faults, dev_path ("a"),
                      &(struct faults_plan){ .calls = FAULTS_WRITE, .action = FAULTS_HOLD });
   for (unsigned i = 0; i < 2; i++)
-    raw_start (&raw[i], i, connect_unix (srv.socket));
+    client_start (&client[i], i, connect_unix (srv.socket));
   faults_wait (&rule->nacted, 1);
   control = control_open ();
   control_send (control, "'verb': 'shutdown', 'force': true");
@@ -302,9 +245,9 @@ Test (shutdown, waits_for_requests)
   faults_remove (rule);
   expect_over (control);
   for (unsigned i = 0; i < 2; i++) {
-    raw_join (&raw[i]);
+    client_join (&client[i]);
     cr_log_info ("%u replies",
-                 raw[i].nreplies); /* of what was under way: it would do no harm to lose them */
+                 client[i].nreplies); /* of what was under way: it would do no harm to lose them */
   }
   expect_ended ();
 }
@@ -313,7 +256,7 @@ Test (shutdown, waits_for_requests)
 Test (shutdown, gives_up)
 {
   struct faults_rule *rule;
-  struct raw raw[2];
+  struct client client[2];
   const char *error;
   int control;
 
@@ -323,18 +266,18 @@ Test (shutdown, gives_up)
     faults_add (faults, dev_path ("a"),
                 &(struct faults_plan){ .calls = FAULTS_WRITE, .action = FAULTS_HOLD, .count = 1 });
   for (unsigned i = 0; i < 2; i++)
-    raw_start (&raw[i], i, connect_unix (srv.socket));
+    client_start (&client[i], i, connect_unix (srv.socket));
   faults_wait (&rule->nacted, 1);
   error = control_error (control, "ETIMEDOUT", "'verb': 'shutdown', 'force': true, 'seconds': 0.1");
   cr_assert_not_null (strstr (error, "still under way after 0.1 s"), "%s", error);
   faults_remove (rule);
   for (unsigned i = 0; i < 2; i++)
-    raw_wait (&raw[i], atomic_load (&raw[i].nreplies) + ENOUGH);
+    client_wait (&client[i], atomic_load (&client[i].nreplies) + ENOUGH);
   close (connect_unix (srv.socket));
   control_ok (control, "'verb': 'shutdown', 'force': true");
   expect_over (control);
   for (unsigned i = 0; i < 2; i++)
-    raw_join (&raw[i]);
+    client_join (&client[i]);
   expect_ended ();
 }
 
@@ -342,7 +285,7 @@ Test (shutdown, gives_up)
 Test (shutdown, refuses_nobody)
 {
   struct faults_rule *rule;
-  struct raw held, late;
+  struct client held, late;
   struct pollfd pfd = { .events = POLLIN };
   int control, fd;
 
@@ -352,19 +295,18 @@ Test (shutdown, refuses_nobody)
     faults_add (faults, dev_path ("a"),
                 &(struct faults_plan){ .calls = FAULTS_WRITE, .action = FAULTS_HOLD, .count = 1 });
   fd = connect_unix (srv.socket);
-  raw_start (&held, 0, connect_unix (srv.socket));
+  client_start (&held, 0, connect_unix (srv.socket));
   faults_wait (&rule->nacted, 1);
   control_send (control, "'verb': 'shutdown', 'force': true");
   while (json_object_array_length (member (control_status (control_open ()), "jobs")) == 0)
     sched_yield ();
-  late = (struct raw){ .fd = fd, .rng = rng_for (1) };
-  cr_assert (send_request (&late, false) && send_request (&late, true));
+  client_start (&late, 1, fd);
   pfd.fd = control_open_at (srv.socket);
   faults_remove (rule);
   control_reply (control);
   expect_over (control);
-  raw_join (&held);
-  expect_over (fd);
+  client_join (&held);
+  client_join (&late);
   cr_assert_eq (poll (&pfd, 1, PATIENCE_MS), 1); /* a greeting at most */
   expect_ended ();
 }
@@ -402,6 +344,47 @@ Test (shutdown, keeps_pages)
   expect_ended ();
 }
 
+static struct nbd_handle *
+try_open (const char *export)
+{
+  struct nbd_handle *nbd = nbd_create ();
+
+  cr_assert_eq (nbd_set_export_name (nbd, export), 0);
+  if (nbd_connect_unix (nbd, srv.socket) == 0)
+    return nbd;
+  nbd_close (nbd);
+  return NULL;
+}
+
+/* With state= nothing is lost, so nothing keeps it: pages are there again, and who was barred still is. */
+Test (shutdown, comes_back)
+{
+  struct server_options options = { .threads = 1,
+                                    .params = PARAMS (dev_path ("a,size=8M"), control_param (),
+                                                      str ("state=%s", run_path ("state"))),
+                                    .socket = run_path ("nbd") };
+  struct nbd_handle *nbd;
+  int control;
+
+  server_start (&srv, &options);
+  control = control_open ();
+  nbd = try_open ("@host.5");
+  cr_assert_not_null (nbd, "%s", nbd_get_error ());
+  client_write_page (nbd, 1, 1, 7);
+  control_ok (control, "'verb': 'shutdown'");
+  expect_over (control);
+  expect_ended ();
+  nbd_close (nbd);
+  server_start (&srv, &options);
+  cr_assert_null (try_open ("@host.4"));
+  nbd = try_open ("@host.6");
+  cr_assert_not_null (nbd, "%s", nbd_get_error ());
+  client_expect_page (nbd, 1, 1, 7);
+  cr_assert_null (try_open ("@host.5"));
+  client_close (nbd);
+  server_stop (&srv);
+}
+
 /* By drumctl, which is back when all is free for the next one. */
 Test (shutdown, again_at_once)
 {
@@ -410,12 +393,12 @@ Test (shutdown, again_at_once)
 
   start ();
   for (unsigned i = 0; i < random_steps (ROUNDS); i++) {
-    struct raw raw;
+    struct client client;
 
-    raw_start (&raw, i, connect_unix (srv.socket));
-    raw_wait (&raw, ENOUGH);
+    client_start (&client, i, connect_unix (srv.socket));
+    client_wait (&client, ENOUGH);
     cr_assert_str_eq (shell_output ("%s", drumctl), "the drum: shut down\n");
-    raw_join (&raw);
+    client_join (&client);
     before = srv;
     start ();
     server_reap (&before);
@@ -445,17 +428,17 @@ leave_background (int fd)
 {
   struct pollfd pfd = { .events = POLLIN };
   int control = control_open ();
-  struct raw raw;
+  struct client client;
 
   pfd.fd = (int) syscall (SYS_pidfd_open, background, 0);
   cr_assert_geq (pfd.fd, 0, "pidfd_open: %m");
-  raw_start (&raw, 1, fd);
-  raw_wait (&raw, ENOUGH);
+  client_start (&client, 1, fd);
+  client_wait (&client, ENOUGH);
   control_ok (control, "'verb': 'shutdown', 'force': true");
   expect_over (control);
   cr_assert_eq (poll (&pfd, 1, PATIENCE_MS), 1, "nbdkit does not end");
   background = 0;
-  raw_join (&raw);
+  client_join (&client);
   cr_assert (!is_there (control_path ()));
 }
 
@@ -522,7 +505,7 @@ Test (shutdown, leaves_the_sockets_of_others)
   if (pid == 0)
     exec_activated (
       listener, PARAMS (NBDKIT, "-f", server_plugin (), dev_path ("a,size=8M"), control_param ()));
-  shake_hands (fd, ""); /* it is there */
+  raw_shake_hands (fd); /* it is there */
   control = control_open ();
   control_ok (control, "'verb': 'shutdown', 'force': true");
   expect_over (control);

@@ -10,9 +10,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -38,6 +40,7 @@ struct trouble {
   struct faults_rule *rule;
   double end;
   bool reads; /* may fail */
+  bool ending;
 };
 
 /* What may go wrong. Times are drawn up to these, numbers of calls too; count 0 is all of them. */
@@ -87,6 +90,7 @@ enum { NKINDS = sizeof kinds / sizeof kinds[0] };
 static struct faults *faults;
 static struct rng rng;
 static struct trouble troubles[MAX_TROUBLES];
+static bool damaging;        /* the only trouble there is damages pages */
 static unsigned nof[NKINDS]; /* how often there was one of each kind */
 
 /* Drawn from the first that it may be. */
@@ -108,6 +112,12 @@ draw (const struct faults_plan *most)
   return plan;
 }
 
+static bool
+does_damage (const struct faults_plan *plan)
+{
+  return plan->action == FAULTS_FLIP && plan->calls == FAULTS_WRITE;
+}
+
 static void
 begin_trouble (struct trouble *t, struct fleet_file *file, const struct kind *kind)
 {
@@ -116,39 +126,57 @@ begin_trouble (struct trouble *t, struct fleet_file *file, const struct kind *ki
   file->hurt = file->faulty = true;
   fleet.nfaults++;
   fleet.nfaults_begun++;
-  if (plan.action == FAULTS_FLIP && plan.calls == FAULTS_WRITE)
-    atomic_fetch_add (&model.nlost_most, 1);
-  if (kind->reads) {
-    atomic_fetch_add (&model.nfaulty_begun, 1);
-    atomic_fetch_add (&model.nfaulty, 1);
-  }
+  if (kind->reads)
+    model_begin_faulty ();
   *t = (struct trouble){ .file = file,
                          .end = seconds_now () + (double) rng_below (&rng, kind->ms) / 1000,
                          .reads = kind->reads,
                          .rule = faults_add (faults, file->path, &plan) };
   cr_assert_not_null (t->rule);
+  damaging = does_damage (&plan);
   nof[kind - kinds]++;
 }
 
+/* Nothing is wrong with any device now, so what can't be read is damaged for good. */
+static void
+find_damaged (void)
+{
+  char page[PAGE_BYTES];
+
+  for (uint64_t i = 0; i < MODEL_PAGES; i++)
+    if (nbd_pread (nbd, page, PAGE_BYTES, i * PAGE_BYTES, 0) == -1)
+      model_may_lose (i);
+}
+
+/* If it has done damage, all pages are looked at a second later, so that no write is on its way any more. */
 static void
 end_trouble (struct trouble *t)
 {
   faults_remove (t->rule);
+  if (damaging && !t->ending) {
+    t->ending = true;
+    t->end = seconds_now () + 1;
+    return;
+  }
+  if (damaging)
+    find_damaged ();
+  damaging = false;
   if (t->reads)
-    atomic_fetch_sub (&model.nfaulty, 1);
+    model_end_faulty ();
   t->file->faulty = false;
   fleet.nfaults--;
   t->file = NULL;
 }
 
-/* Only where the others have room for all. */
+/* Only where the others have room for all. One that damages pages comes alone. */
 static void
 make_trouble (void)
 {
   struct fleet_file *file = &fleet.file[rng_below (&rng, FLEET_FILES)];
   const struct kind *kind = &kinds[rng_below (&rng, NKINDS)];
 
-  if (file->state == AWAY || file->faulty || atomic_load (&model.tight) || !fleet_is_safe (file))
+  if (file->state == AWAY || file->faulty || atomic_load (&model.tight) || !fleet_is_safe (file) ||
+      damaging || (does_damage (&kind->plan) && fleet.nfaults))
     return;
   for (unsigned i = 0; i < MAX_TROUBLES; i++)
     if (!troubles[i].file) {
@@ -174,12 +202,12 @@ print_sample (double seconds, const struct process *s)
     ndevices += fleet.file[i].state != AWAY;
   printf ("%5.0f s: %u requests, %" PRIu64
           " KiB, %u descriptors, %u threads, %u devices; %u added, "
-          "%u removed, %u cancelled, %u gave up, %u opened again, %u faults; unread %u, lost %u of "
-          "%u; wrong %d\n",
+          "%u removed, %u cancelled, %u gave up, %u opened again, %u faults; unread %u, lost %u; "
+          "wrong %d\n",
           seconds, atomic_load (&model.nrequests), s->rss_kib, s->nfds, s->nthreads, ndevices,
           fleet.nadded, fleet.nremoved, fleet.ncancelled, fleet.ngave_up, fleet.nreopened,
           fleet.nfaults_begun, atomic_load (&model.nunread), atomic_load (&model.nlost),
-          atomic_load (&model.nlost_most), atomic_load (&model.failed));
+          atomic_load (&model.failed));
   fflush (stdout);
 }
 
@@ -232,7 +260,8 @@ Test (soak, everything, .timeout = HOURS_AT_MOST * 3600)
   first = server_process (&srv);
   begin = seconds_now ();
   warm = soak (begin, seconds);
-  end_troubles (seconds_now () + 3600);
+  for (unsigned i = 0; i < 2; i++, sleep (1))
+    end_troubles (HUGE_VAL);
   if (!atomic_load (&model.failed))
     fleet_leave_one (last);
   end = server_process (&srv);

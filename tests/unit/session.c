@@ -178,6 +178,15 @@ Test (session, bars_lower_epochs)
   session_close (must_open ("a", 6));
 }
 
+/* A server that ends does not always close them. */
+Test (session, end_while_they_are_open)
+{
+  must_open ("", 0);
+  must_open ("a", 1);
+  sessions_destroy (sessions);
+  cr_assert_eq (sessions_create (NULL, NULL, &sessions), 0);
+}
+
 /* ---- who waits ---- */
 
 /* A thread that opens, or begins a request. */

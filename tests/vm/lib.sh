@@ -27,8 +27,9 @@ vm_who='' vm_line=''
 vm_step='' vm_result='' vm_said='' vm_problems=''
 # => which of guest and server has ended, and in which step of the guest; that the time limit is over
 vm_over='' vm_late=''
-# => the drum's devices, as vm_look has seen them: a line "PATH USED PRIO STATE" each; vm_device finds one
-vm_devices='' vm_used='' vm_prio='' vm_state=''
+# => the drum's devices, as vm_look has seen them, or as the guest's own drumctl says: a line "PATH USED PRIO STATE ERRORS"
+# each; vm_device finds one
+vm_devices='' vm_used='' vm_prio='' vm_state='' vm_errors=''
 # => numbers of the guest's "swap:" and "memload:" lines, as vm_swap_used (KiB), vm_memload_checked and so on
 vm_swap_seconds=0 vm_swap_used=0 vm_swap_size=0 vm_swap_in=0 vm_swap_out=0
 vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wrong=0 vm_memload_in=0 vm_memload_out=0
@@ -36,7 +37,7 @@ vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wron
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
-vm_stdin=/dev/null
+vm_stdin=/dev/null vm_ram=320 vm_disks='' vm_initramfs='' vm_kernel='' vm_qmp=no
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -188,7 +189,8 @@ vm_next () {
           'step: '*) vm_step=${vm_line#step: } ;;
           'swap: '*)
             vm_numbers vm_swap ${vm_line#swap: }
-            vm_look || : ;;
+            [ -n "$vm_disks" ] || vm_look || : ;;
+          'devices: '*) vm_devices=$(printf %s "${vm_line#devices: }" | tr ';' '\n' | tee -a "$vm_dir/devices.log") ;;
           'memload: seconds='*) vm_numbers vm_memload ${vm_line#memload: } ;;
           'dmesg: '*|'memload: page '*) vm_problems="$vm_problems$vm_line
 " ;;
@@ -220,27 +222,38 @@ vm_wait () {
   return 1
 }
 
-# vm_serve ARGUMENT...: start nbdkit with the plugin and these arguments on a free port of the loopback address.
-# Sets vm_port. => 1 if it does not start ($vm_dir/server.log says why)
-vm_serve () {
+# vm_start_server ARGUMENT...: nbdkit with these arguments, on $vm_port of the loopback address; wait until clients can connect.
+# => 1 if it does not start ($vm_dir/server.log says why)
+vm_start_server () {
+  vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" "$@"
+  vm_over=
+  while vm_next; do
+    case "$vm_who $vm_line" in
+      ready*) return 0 ;;
+      'end server') return 1 ;;
+    esac
+  done
+  return 1
+}
+
+# vm_start_anywhere ARGUMENT...: the same on a free port; sets vm_port.
+vm_start_anywhere () {
   vm_tries=0
   while [ "$vm_tries" -lt 20 ]; do
     vm_tries=$((vm_tries + 1))
     # Below the ports that the kernel gives to outgoing connections, so that only another server can be in the way.
     vm_port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
     : >"$vm_dir/server.log"
-    vm_spawn server "${NBDKIT:-nbdkit}" -f -i 127.0.0.1 -p "$vm_port" -t 1 -P "$vm_dir/queue" \
-      "$PLUGIN" "control=$vm_dir/control" "$@"
-    vm_over=
-    while vm_next; do
-      case $vm_who in
-        ready) return 0 ;;
-        end) break ;;
-      esac
-    done
+    vm_start_server "$@" && return 0
     grep -q 'Address already in use' "$vm_dir/server.log" || return 1
   done
   return 1
+}
+
+# vm_serve ARGUMENT...: start nbdkit with the plugin and these arguments on a free port of the loopback address.
+# Sets vm_port. => 1 if it does not start ($vm_dir/server.log says why)
+vm_serve () {
+  vm_start_anywhere "$PLUGIN" "control=$vm_dir/control" "$@"
 }
 
 # vm_drumctl VERB ARGUMENT...: what drumctl has to say comes as lines of "drumctl"; wait until it has ended.
@@ -258,19 +271,19 @@ vm_drumctl () {
 # What is on the devices now? vm_next asks once a second while the guest swaps.
 # => sets vm_devices; 1 if the server does not say
 vm_look () {
-  vm_seen=$("$DRUMCTL" --timeout 10 list -bnr -o NAME,USED,PRIO,STATE 2>>"$vm_dir/look.log" 9<&-) || return 1
+  vm_seen=$("$DRUMCTL" --timeout 10 list -bnr -o NAME,USED,PRIO,STATE,ERRORS 2>>"$vm_dir/look.log" 9<&-) || return 1
   vm_devices=$vm_seen
   printf '%s\n' "$vm_devices" >>"$vm_dir/devices.log"
 }
 
 # vm_device NAME: the device whose file has this name (or all, with "*"), when vm_look last saw it.
-# Sets vm_used (pages), vm_prio, vm_state; they are 0 and empty if there is none.
+# Sets vm_used (pages), vm_prio, vm_state, vm_errors; they are 0 and empty if there is none.
 vm_device () {
-  vm_used=0 vm_prio='' vm_state=''
-  while read -r vm_path vm_bytes vm_1 vm_2 && [ -n "$vm_path" ]; do
+  vm_used=0 vm_prio='' vm_state='' vm_errors=0
+  while read -r vm_path vm_bytes vm_1 vm_2 vm_3 && [ -n "$vm_path" ]; do
     # shellcheck disable=SC2254 # a pattern is what is wanted
     case ${vm_path##*/} in
-      $1) vm_used=$((vm_used + vm_bytes / 4096)) vm_prio=$vm_1 vm_state=$vm_2 ;;
+      $1) vm_used=$((vm_used + vm_bytes / 4096)) vm_prio=$vm_1 vm_state=$vm_2 vm_errors=$((vm_errors + ${vm_3:-0})) ;;
     esac
   done <<END
 $vm_devices
@@ -288,19 +301,60 @@ vm_stop_server () {
   wait "$vm_pid_server"
 }
 
-# vm_qemu ACCEL WORD...: boot the guest with these words on its command line.
+# vm_disk NAME [SIZE]: one more disk for the guest, in the order of vda, vdb, ...: the file $vm_dir/NAME, made with this size.
+vm_disk () {
+  [ $# -eq 1 ] || truncate -s "$2" "$vm_dir/$1"
+  vm_disks="$vm_disks $1"
+}
+
+# vm_qemu ACCEL WORD...: boot the guest with these words on its command line, $vm_ram MiB of memory, and its disks.
 # Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue; what
-# vm_enough says comes to the latter.
+# vm_tell says comes to the latter. What QEMU itself says comes as lines of "qemu", and vm_ask_qemu speaks to it.
 vm_qemu () {
   vm_qemu_accel=$1
+  vm_append="console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on"
   shift
-  vm_stdin=$vm_dir/told
-  vm_spawn guest qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
-    -accel "$vm_qemu_accel" -cpu max -smp 2 -m 320 -kernel "$GUEST/vmlinuz" -initrd "$GUEST/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on $*" \
-    -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
+  vm_append="$vm_append $vm_kernel $*"
+  set -- -nodefaults -no-user-config -no-reboot -display none -monitor none \
+    -accel "$vm_qemu_accel" -cpu max -smp 2 -m "$vm_ram" -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
+    -append "$vm_append" -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
     -serial "file:$vm_dir/console.log" -serial stdio
+  for vm_name in $vm_disks; do
+    set -- "$@" -blockdev "file,node-name=$vm_name-file,filename=$vm_name" \
+      -blockdev "raw,node-name=$vm_name,file=$vm_name-file" -device "virtio-blk-pci,drive=$vm_name"
+  done
+  if [ "$vm_qmp" = yes ] || [ -n "$vm_disks" ]; then
+    mkfifo "$vm_dir/qmp.in" "$vm_dir/qmp.out"
+    vm_spawn qemu cat "$vm_dir/qmp.out"
+    set -- "$@" -qmp pipe:qmp
+  fi
+  vm_stdin=$vm_dir/told
+  vm_spawn guest env -C "$vm_dir" qemu-system-x86_64 "$@"
   vm_stdin=/dev/null
+}
+
+# vm_ask_qemu COMMAND...: of QMP, the last one with "id": "last"; a guest with disks, or booted with vm_qmp=yes, can be asked.
+# => 1 if QEMU does not do it (vm_line says why), or the time limit is over
+vm_ask_qemu () {
+  printf '%s\n' '{ "execute": "qmp_capabilities" }' "$@" >"$vm_dir/qmp.in"
+  vm_wait qemu '*"last"*' || return 1
+  case $vm_line in
+    *'"error"'*) return 1 ;;
+  esac
+}
+
+# vm_break_disk NAME KIND: from now on each I/O of this kind (read, write) on the disk fails with EIO.
+vm_break_disk () {
+  vm_ask_qemu '{ "execute": "blockdev-add", "arguments": {
+      "driver": "blkdebug", "node-name": "'"$1"'-bad", "image": "'"$1"'-file",
+      "inject-error": [{ "event": "none", "iotype": "'"$2"'", "errno": 5, "once": false }] } }' \
+    '{ "execute": "blockdev-reopen", "arguments": {
+      "options": [{ "driver": "raw", "node-name": "'"$1"'", "file": "'"$1"'-bad" }] }, "id": "last" }'
+}
+
+# vm_link true|false: plug the guest's network cable in, or pull it.
+vm_link () {
+  vm_ask_qemu '{ "execute": "set_link", "arguments": { "name": "net0", "up": '"$1"' }, "id": "last" }'
 }
 
 # vm_accel [PREFIX]: choose between KVM and TCG; sets vm_accel. That /dev/kvm is there does not say that a guest boots
@@ -344,9 +398,14 @@ vm_boot () {
   vm_qemu "$vm_accel" $vm_words
 }
 
-# To a guest that was booted with wait=1: it has done enough. One that has gone does not mind.
+# vm_tell WORD...: to a guest that was booted with wait=1; see tests/vm/init. One that has gone does not mind.
+vm_tell () {
+  echo "$*" 1<>"$vm_dir/told"
+}
+
+# It has done enough.
 vm_enough () {
-  echo enough 1<>"$vm_dir/told"
+  vm_tell enough
 }
 
 # vm_peak NAME: the most pages that the device whose file has this name was ever seen with.
