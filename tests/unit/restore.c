@@ -345,6 +345,23 @@ Test (restore, slots_that_nobody_gets_are_free)
   assert_there (1, 8);
 }
 
+/* Even if its contents are right for both. */
+Test (restore, only_one_page_gets_a_slot)
+{
+  char data[PAGE_BYTES];
+
+  put_whole_page (0, 7, a);
+  fill (data, 0, 7);
+  put_entry (0, 8,
+             (struct pagemap_entry){ .slot = a,
+                                     .sum = pagesum_contents (data) ^
+                                            pagesum_key (pagesum_export_key (""), 8) });
+  cr_assert_eq (restore (true, false), 0);
+  assert_numbers (1, 1, 0);
+  assert_there (0, 7);
+  assert_lost (0, 8);
+}
+
 /* Every slot is named twice, in runs that overlap. */
 Test (restore, many_may_share)
 {
