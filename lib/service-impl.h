@@ -26,7 +26,7 @@ int service_open_known (const struct service_config *config, struct service *ser
                         struct opening *opening);
 
 /* Who the service is, from this start on; and a note in the state that it is about to label its devices so. */
-int service_begin_state (struct service *service);
+int service_begin_state (const struct service_config *config, struct service *service);
 
 /* The size of the default export in the state; 0 if it has none. -EINVAL if another one is asked for. */
 int service_known_size (const struct service_config *config, const struct service *service,

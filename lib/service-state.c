@@ -59,10 +59,9 @@ refuse_known (const struct service_config *config, const char *path, const char 
     log_warning ("%s: %s: its pages are lost", path, what);
     return 0;
   }
-  log_error (
-    "%s: %s, and the state in %s has pages on it: bring it back, name its new path, or give "
-    "state-repair=yes to lose them",
-    path, what, config->state_dir);
+  log_error ("%s: %s, and belongs to the state in %s: bring it back, name its new path, or give "
+             "state-repair=yes to lose what was on it",
+             path, what, config->state_dir);
   return -EBADMSG;
 }
 
@@ -179,14 +178,14 @@ seat_known (const struct service_config *config, const struct manifest *m,
   if (!is_of_this_generation (m, swapdev_identity (dev)) && !config->repair) {
     log_error ("%s: is of generation %" PRIu64 ", and the state in %s of %" PRIu64
                ": the state is an old copy, or the device is: put the right one back, or give "
-               "state-repair=yes to lose the pages that are not there any more",
+               "state-repair=yes to have errors for the pages that are not there any more",
                swapdev_path (dev), swapdev_identity (dev)->generation, config->state_dir,
                m->generation);
     return -EBADMSG;
   }
   opening->seat[i] = (struct drum_seat){
     .first = known->first,
-    .state = known->state == DEVICE_CLOSING ? DEVICE_OPEN : (enum drum_device_state) known->state,
+    .state = (enum drum_device_state) known->state, /* never closing: see compose_device */
     .prio = swapdev_prio (dev) == known->given_prio ? known->prio : swapdev_prio (dev),
     .leave = { known->leaving, known->leave_force, known->leave_rate },
   };
@@ -247,7 +246,7 @@ compose_beginning (void *opaque, const struct manifest *before, struct manifest 
 }
 
 int
-service_begin_state (struct service *service)
+service_begin_state (const struct service_config *config, struct service *service)
 {
   const struct manifest *m = state_manifest (service->state);
   struct swapdev_identity *id = &service->identity;
@@ -255,7 +254,9 @@ service_begin_state (struct service *service)
   if (m) {
     uuid_copy (id->drum, m->drum);
     uuid_copy (id->state, m->state);
-    id->generation = m->generation + !m->starting;
+    if (!config->repair ||
+        id->generation < m->generation + !m->starting) /* else labels are newer */
+      id->generation = m->generation + !m->starting;
   } else
     uuid_generate (id->state);
   if (!state_is_durable (service->state))
@@ -306,7 +307,9 @@ compose_device (const struct drum_device_info *info, struct manifest_device *dev
     .given_prio = swapdev_prio (info->swapdev),
     .maxio = swapdev_maxio (info->swapdev),
     .given_maxio = swapdev_asked_maxio (info->swapdev),
-    .state = info->coming ? DEVICE_OPEN : info->state,
+    .state = info->coming                    ? DEVICE_OPEN
+             : info->state == DEVICE_CLOSING ? info->before
+                                             : info->state,
     .leaving = info->leave.wanted,
     .leave_force = info->leave.force,
     .leave_rate = info->leave.rate,
@@ -401,18 +404,6 @@ compose_clients (const struct change *change, struct manifest *m)
   return g.ret;
 }
 
-/* Is a device of the manifest before not in this one? */
-static bool
-has_left (const struct manifest *before, const struct manifest *m)
-{
-  unsigned nfound = 0;
-
-  for (unsigned i = 0; i < before->ndevices; i++)
-    for (unsigned k = 0; k < m->ndevices; k++)
-      nfound += uuid_compare (before->devices[i].uuid, m->devices[k].uuid) == 0;
-  return nfound < before->ndevices;
-}
-
 static int
 compose (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -427,10 +418,6 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   ret = compose_removed (change, before, m);
   if (ret == 0)
     ret = compose_devices (service, m);
-  if (ret == 0 && has_left (before, m))
-    state_sync (
-      service
-        ->state); /* so that no map on the disk names its slots; or else a start after a power failure will say so */
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)
@@ -496,6 +483,9 @@ service_finish_state (const struct service_config *config, struct service *servi
 
   for (unsigned i = 0; m && i < m->nclients && ret == 0; i++)
     ret = sessions_remember (service->sessions, m->clients[i].id, m->clients[i].epoch);
+  if (ret == 0)
+    ret = state_sync (
+      service->state); /* no map on the disk names slots of a device that the manifest does not */
   return ret < 0 ? ret : update (&(struct change){ .service = service, .config = config });
 }
 

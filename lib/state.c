@@ -203,15 +203,31 @@ undo_updates (struct state *s)
   const struct dirent *entry;
   DIR *dir = list (s);
 
-  if (s->found)
-    manifest_save (s->dirfd, s->dir, &s->before);
-  else
-    unlinkat (s->dirfd, MANIFEST_NAME, 0);
   while (dir && (entry = readdir (dir)))
     if (is_new_map (s, entry->d_name))
       unlinkat (s->dirfd, entry->d_name, 0);
   if (dir)
     closedir (dir);
+  if (s->found)
+    manifest_save (s->dirfd, s->dir, &s->before);
+  else
+    unlinkat (s->dirfd, MANIFEST_NAME, 0);
+}
+
+/* The manifest is the one from before, but takes labels of either generation, so that a kill in the midst of it does no harm. */
+void
+state_begin_undo (struct state *s)
+{
+  struct manifest m;
+
+  if (!s->updated || manifest_copy (&s->before, &m) < 0)
+    return;
+  uuid_copy (m.state, s->manifest.state);
+  uuid_copy (m.drum, s->manifest.drum);
+  m.generation = s->manifest.generation;
+  m.starting = true;
+  manifest_save (s->dirfd, s->dir, &m);
+  manifest_free (&m);
 }
 
 void

@@ -28,14 +28,15 @@ int state_open (const char *dir, bool sync, struct state **s);
 /* The server ends; the folder stays. */
 void state_close (struct state *s);
 
-/* The start failed, or came to nothing: the folder is as it was. */
+/* The start failed, or came to nothing: first, labels and files may be put back as they were; then the folder is as it was. */
+void state_begin_undo (struct state *s);
 void state_undo (struct state *s);
 
 const char *state_dir (const struct state *s);
 bool state_is_durable (const struct state *s);   /* not in memory */
 bool state_syncs_writes (const struct state *s); /* sync=yes */
 
-/* What it said when it was opened; NULL if there was nothing in it. Before the first state_update. */
+/* What it says; NULL if there was nothing in it when it was opened. For the start, which nobody else changes it in. */
 const struct manifest *state_manifest (const struct state *s);
 
 /* Replace the manifest: compose fills in a zeroed one, from the one before (zeroed, if there was none); what it returns, unless 0,
