@@ -379,7 +379,7 @@ publish (struct service *service, struct opening *opening)
   ret = seat_device (opening, service, 0);
   if (ret < 0 || !service->state)
     return ret;
-  ret = service_save_added (service, swapdev_path (dev));
+  ret = service_save (service);
   if (ret == 0)
     drum_open_device (service->drum, dev);
   else if (drum_remove (service->drum, dev) == 0)
@@ -424,7 +424,7 @@ int
 service_drop (struct service *service, struct swapdev *dev)
 {
   struct drum_seat seat = { .state = DEVICE_CLOSED, .prio = swapdev_prio (dev) };
-  int ret = service->state ? service_save_removed (service, swapdev_path (dev)) : 0;
+  int ret = service_save (service);
 
   if (ret < 0 && drum_add_at (service->drum, dev, &seat) == 0)
     return ret;
