@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "units.h"
 
@@ -184,5 +186,26 @@ devio_set_direct (struct devio *io)
   ret = find_align (io->fd, &io->align);
   if (ret < 0)
     fcntl (io->fd, F_SETFL, flags);
+  return ret;
+}
+
+int
+devio_sync_name (const char *path)
+{
+  const char *end = strrchr (path, '/');
+  size_t n = end ? (size_t) (end - path) + (end == path) : 0; /* "/" is the folder of "/x" */
+  char folder[PATH_MAX] = ".";
+  int fd, ret = 0;
+
+  if (n >= sizeof folder)
+    return -ENAMETOOLONG;
+  memcpy (folder, path, n);
+  folder[n ? n : 1] = '\0';
+  fd = open (folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd == -1)
+    return -errno;
+  if (fsync (fd) == -1)
+    ret = -errno;
+  close (fd);
   return ret;
 }

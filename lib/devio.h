@@ -40,4 +40,7 @@ bool devio_needs_buffer (const struct devio *io, const struct iovec *iov, unsign
 int devio_transfer (const struct devio *io, off_t at, struct iovec *iov, unsigned niov, bool write,
                     void *buffer);
 
+/* Make the name of a file or folder durable: that it is there. Not for the I/O path: it opens the folder that it is in. */
+int devio_sync_name (const char *path);
+
 #endif

@@ -34,7 +34,6 @@ struct export
   struct rangelock ranges;
   char *name;
   uint64_t size_bytes;
-  struct state *state;
   _Atomic int nclients;
   struct stats stats[EXPORT_NOPS];
 };
@@ -107,7 +106,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
   e->pages.file = config->file;
-  e->state = config->state;
+  e->pages.state = config->state;
   e->pages.key = pagesum_export_key (config->name);
   if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
     log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
@@ -213,14 +212,14 @@ export_matches (const struct export *e, uint64_t page, struct pagemap_entry entr
 int
 export_flush (struct export *e)
 {
-  return e->state ? state_sync (e->state) : 0;
+  return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
 static int
 finish_write (struct export *e, int ret)
 {
-  return ret == 0 && e->state && state_syncs_writes (e->state) ? export_flush (e) : ret;
+  return ret == 0 && e->pages.state && state_syncs_writes (e->pages.state) ? export_flush (e) : ret;
 }
 
 int
@@ -433,8 +432,8 @@ export_move (struct export *e, uint64_t *page, unsigned npages, const struct pag
     rangelock_lock (&e->ranges, &holder, first, end, true);
     ret = pages_move (&e->pages, first, end, move, &freed);
     rangelock_unlock (&e->ranges, &holder);
-    if (freed.nruns > 0 && e->state)
-      state_sync (e->state); /* if it fails, flushes fail from here on, and nobody relies on them */
+    if (freed.nruns > 0 && e->pages.state)
+      state_sync (e->pages.state); /* if it fails: see pages_move */
     freerange_flush (&freed);
   }
   *page = ret == -ENOSPC ? first : behind_piece (e, end);

@@ -5,6 +5,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include <xxhash.h>
@@ -16,7 +17,12 @@ enum { LABEL_VERSION = 1 };
 static const char label_magic[8] = "DRUMSWAP";
 static const char badslots_magic[8] = "DRUMBADS";
 
-/* Page 0. All integers little endian. */
+/* A disk writes no less, even when the power fails. */
+enum { SECTOR_BYTES = 512 };
+
+/* Page 0. All integers little endian. It stands in its first sector, which has a checksum of its own, so that a start that the power
+ * ends leaves the old label or the new one; the rest is zeroes, but for the checksum of the page, by which the first labels of this
+ * version are known. */
 struct label_page {
   char magic[8];
   uint32_t version;
@@ -27,7 +33,9 @@ struct label_page {
   uint64_t generation;
   uuid_t state; /* zero in the first labels of this version, which knew no state */
   uuid_t boot;
-  unsigned char zero[PAGE_BYTES - 104];
+  unsigned char zero[SECTOR_BYTES - 104];
+  uint64_t sector_checksum;
+  unsigned char rest[PAGE_BYTES - SECTOR_BYTES - 8];
   uint64_t checksum;
 };
 
@@ -42,12 +50,19 @@ struct badslots_page {
 };
 
 _Static_assert(sizeof (struct label_page) == PAGE_BYTES, "a label is one page");
+_Static_assert(offsetof (struct label_page, rest) == SECTOR_BYTES, "a label is in one sector");
 _Static_assert(sizeof (struct badslots_page) == PAGE_BYTES, "the bad slots are one page");
 
 static uint64_t
 page_checksum (const void *page)
 {
   return htole64 (XXH3_64bits (page, PAGE_BYTES - sizeof (uint64_t)));
+}
+
+static uint64_t
+sector_checksum (const struct label_page *p)
+{
+  return htole64 (XXH3_64bits (p, offsetof (struct label_page, sector_checksum)));
 }
 
 void
@@ -62,8 +77,19 @@ label_encode (const struct label *label, void *page)
   uuid_copy (p.boot, label->identity.boot);
   p.size_bytes = htole64 (label->size_bytes);
   p.generation = htole64 (label->identity.generation);
+  p.sector_checksum = sector_checksum (&p);
   p.checksum = page_checksum (&p);
   memcpy (page, &p, sizeof p);
+}
+
+/* Nobody has written anything else over it. */
+static bool
+is_whole (const struct label_page *p)
+{
+  static const unsigned char zeroes[sizeof p->rest];
+
+  return p->checksum == page_checksum (p) || (p->sector_checksum == sector_checksum (p) &&
+                                              memcmp (p->rest, zeroes, sizeof zeroes) == 0);
 }
 
 int
@@ -72,7 +98,7 @@ label_decode (const void *page, struct label *label)
   struct label_page p;
 
   memcpy (&p, page, sizeof p);
-  if (memcmp (p.magic, label_magic, sizeof p.magic) != 0 || p.checksum != page_checksum (&p))
+  if (memcmp (p.magic, label_magic, sizeof p.magic) != 0 || !is_whole (&p))
     return -ENOENT;
   if (le32toh (p.version) != LABEL_VERSION || le32toh (p.page_bytes) != PAGE_BYTES)
     return -EPROTO;

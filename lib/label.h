@@ -3,7 +3,8 @@
  * label.h - the first two pages of a swap device, as they stand on it.
  *
  * Page 0 says whose device it is, page 1 which of its slots are bad. Little endian; each ends in a checksum over the
- * whole page (XXH3, 64 bits), so that a file system made over an old label does not pass for one of our devices.
+ * whole page (XXH3, 64 bits), so that a file system made over an old label does not pass for one of our devices. A label
+ * that was written only in part when the power failed is the old one, or the new one.
  * Locking: none. Pure functions of their arguments; nothing here does I/O.
  */
 #ifndef DRUM_LABEL_H

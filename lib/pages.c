@@ -20,6 +20,7 @@
 #include "pagesum.h"
 #include "placement.h"
 #include "slotio.h"
+#include "state.h"
 #include "units.h"
 
 /* How often the pages of a chunk go elsewhere because a device took them not. Enough for a device to be found failing. */
@@ -609,8 +610,11 @@ pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_mo
   chunk_init (&c, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
   nmoved = read_to_move (p, &c, move);
   ret = chunk_write (p, &c, move->above, move->buf);
-  if (ret == 0)
+  if (ret == 0) {
+    if (p->state && nmoved > 0)
+      state_sync (p->state); /* if it fails, flushes fail from here on, and nobody relies on them */
     ret = chunk_switch (p, &c, freed);
+  }
   if (ret < 0)
     return ret;
   for (unsigned i = 0; i < c.n; i++)

@@ -22,11 +22,13 @@ struct freerange;
 struct mapfile;
 struct pagemap;
 struct pagemap_entry;
+struct state;
 
 struct pages {
   struct drum *drum;
   struct pagemap *map;
   struct mapfile *file; /* what becomes of an entry is written there first; NULL: nowhere */
+  struct state *state;  /* that this file is in; NULL */
   const char *export;   /* its name, for messages */
   uint64_t key;         /* for pagesum_key */
   bool checksum;
@@ -82,8 +84,9 @@ struct pages_move {
   void *opaque;
 };
 
-/* Move pages of [first, end), at most DRUM_BATCH of them: read, check, take slots elsewhere, write, point the map there; and gather the
- * old ones in freed, which the caller flushes, whatever this returns. One that can't be read stays as it is (or is marked as lost).
+/* Move pages of [first, end), at most DRUM_BATCH of them: read, check, take slots elsewhere, write, make that durable (or else a page that
+ * was flushed might be lost with the power, though no client has changed it), point the map there; and gather the
+ * old ones in freed, which the caller flushes, after state_sync, whatever this returns. One that can't be read stays as it is (or is marked as lost).
  * Returns how many were moved or marked. -ENOSPC, and nothing changed, if there is no room for all at once: try fewer; and what a
  * write gave, nothing changed. */
 int pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move,

@@ -402,6 +402,18 @@ compose_clients (const struct change *change, struct manifest *m)
   return g.ret;
 }
 
+/* Is a device of the manifest before not in this one? */
+static bool
+has_left (const struct manifest *before, const struct manifest *m)
+{
+  unsigned nfound = 0;
+
+  for (unsigned i = 0; i < before->ndevices; i++)
+    for (unsigned k = 0; k < m->ndevices; k++)
+      nfound += uuid_compare (before->devices[i].uuid, m->devices[k].uuid) == 0;
+  return nfound < before->ndevices;
+}
+
 static int
 compose (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -416,6 +428,10 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   ret = compose_devices (service, m);
   if (ret == 0)
     ret = compose_removed (change->config, before, m);
+  if (ret == 0 && has_left (before, m))
+    state_sync (
+      service
+        ->state); /* so that no map on the disk names its slots; or else a start after a power failure will say so */
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)

@@ -16,6 +16,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "devio.h"
 #include "drum.h"
 #include "log.h"
 #include "manifest.h"
@@ -63,6 +64,8 @@ open_dir (struct state *s)
     s->made_dir = true;
   else if (errno != EEXIST)
     return complain (s->dir, "can't be created");
+  if (s->made_dir && (errno = -devio_sync_name (s->dir)) != 0)
+    return complain (s->dir, "can't be made durable");
   s->dirfd = open (s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (s->dirfd < 0 || fstatfs (s->dirfd, &fs) == -1)
     return complain (s->dir, "can't be opened");

@@ -357,7 +357,7 @@ use_direct (struct swapdev *dev)
   return 0;
 }
 
-/* Label and bad slots, for good. */
+/* Label and bad slots, for good. Also the name of a file that is new, which a state may name from here on. */
 static int
 write_reserved (struct swapdev *dev)
 {
@@ -370,6 +370,8 @@ write_reserved (struct swapdev *dev)
   ret = transfer_reserved (dev, pages, true);
   if (ret == 0 && fdatasync (dev->io.fd) == -1)
     ret = -errno;
+  if (ret == 0 && dev->created)
+    ret = devio_sync_name (dev->path);
   if (ret < 0)
     log_error ("%s: its label can't be written: %s", dev->path, strerror (-ret));
   return ret;

@@ -131,7 +131,7 @@ end (void)
 static struct evacuation
 everything (void)
 {
-  return (struct evacuation){ drum, &export, 1 };
+  return (struct evacuation){ drum, &export, 1, false };
 }
 
 static bool force;

@@ -227,7 +227,7 @@ start (struct swapdev *dev, bool force, uint64_t rate)
   struct order *order = malloc (sizeof *order);
   uint64_t id;
 
-  *order = (struct order){ { drum, &export, 1 }, dev, force };
+  *order = (struct order){ { drum, &export, 1, false }, dev, force };
   cr_assert_eq (
     jobs_start (jobs, JOB_REMOVE, dev ? swapdev_path (dev) : NULL, rate, order_main, order, &id),
     0);
