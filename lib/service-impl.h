@@ -50,8 +50,4 @@ void service_forget_named (struct service *service);
 /* The start is done: all of it is in the state. */
 int service_finish_state (const struct service_config *config, struct service *service);
 
-/* A device is in the drum, or is not any more: this, and all else, is in the state. */
-int service_save_added (struct service *service, const char *path);
-int service_save_removed (struct service *service, const char *path);
-
 #endif

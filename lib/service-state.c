@@ -30,7 +30,6 @@ enum { DEFAULT_EXPORT = 1 }; /* number of its map file */
 struct change {
   struct service *service;
   const struct service_config *config; /* of the start that is being done; or NULL */
-  const char *added, *removed;         /* paths */
   struct manifest_client client;       /* that comes with a higher epoch; or no ID */
 };
 
@@ -39,6 +38,15 @@ is_removed (const struct manifest *m, const char *path)
 {
   for (unsigned i = 0; i < m->nremoved; i++)
     if (strcmp (m->removed[i], path) == 0)
+      return true;
+  return false;
+}
+
+static bool
+is_device (const struct manifest *m, const char *path)
+{
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (strcmp (m->devices[i].path, path) == 0)
       return true;
   return false;
 }
@@ -69,10 +77,7 @@ refuse_known (const struct service_config *config, const char *path, const char 
 static bool
 is_missing (const struct manifest *m, const char *path)
 {
-  for (unsigned i = 0; i < m->ndevices; i++)
-    if (strcmp (m->devices[i].path, path) == 0)
-      return access (path, F_OK) == -1 && errno == ENOENT;
-  return false;
+  return is_device (m, path) && access (path, F_OK) == -1 && errno == ENOENT;
 }
 
 /* Open those that the start names, but for those that were removed while the server ran. */
@@ -276,26 +281,6 @@ add_string (char ***strings, unsigned *n, const char *text)
   return more[*n] ? (++*n, 0) : -ENOMEM;
 }
 
-/* Those that a start is to leave out. */
-static int
-compose_removed (const struct change *change, const struct manifest *before, struct manifest *m)
-{
-  int ret = 0;
-
-  for (unsigned i = 0; i < before->nremoved && ret == 0; i++) {
-    const char *path = before->removed[i];
-
-    if ((change->added && strcmp (path, change->added) == 0) ||
-        (change->removed && strcmp (path, change->removed) == 0) ||
-        (change->config && !is_named (change->config, path)))
-      continue;
-    ret = add_string (&m->removed, &m->nremoved, path);
-  }
-  if (ret == 0 && change->removed)
-    ret = add_string (&m->removed, &m->nremoved, change->removed);
-  return ret;
-}
-
 static int
 compose_device (const struct drum_device_info *info, struct manifest_device *dev)
 {
@@ -335,6 +320,22 @@ compose_devices (const struct service *service, struct manifest *m)
     m->ndevices += ret == 0;
   }
   drum_release_devices (service->drum);
+  return ret;
+}
+
+/* Those that a start is to leave out: they are not there any more, whoever comes first to say so. => m has its devices. */
+static int
+compose_removed (const struct service_config *config, const struct manifest *before,
+                 struct manifest *m)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < before->nremoved && ret == 0; i++)
+    if (!is_device (m, before->removed[i]) && (!config || is_named (config, before->removed[i])))
+      ret = add_string (&m->removed, &m->nremoved, before->removed[i]);
+  for (unsigned i = 0; i < before->ndevices && !config && ret == 0; i++)
+    if (!is_device (m, before->devices[i].path) && !is_removed (m, before->devices[i].path))
+      ret = add_string (&m->removed, &m->nremoved, before->devices[i].path);
   return ret;
 }
 
@@ -415,9 +416,9 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   uuid_copy (m->drum, service->identity.drum);
   m->generation = service->identity.generation;
   bootid_read (m->boot);
-  ret = compose_removed (change, before, m);
+  ret = compose_devices (service, m);
   if (ret == 0)
-    ret = compose_devices (service, m);
+    ret = compose_removed (change->config, before, m);
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)
@@ -493,18 +494,6 @@ int
 service_save (struct service *service)
 {
   return update (&(struct change){ .service = service });
-}
-
-int
-service_save_added (struct service *service, const char *path)
-{
-  return update (&(struct change){ .service = service, .added = path });
-}
-
-int
-service_save_removed (struct service *service, const char *path)
-{
-  return update (&(struct change){ .service = service, .removed = path });
 }
 
 int

@@ -382,7 +382,7 @@ publish (struct service *service, struct opening *opening)
   ret = seat_device (opening, service, 0);
   if (ret < 0 || !service->state)
     return ret;
-  ret = service_save_added (service, swapdev_path (dev));
+  ret = service_save (service);
   if (ret == 0)
     drum_open_device (service->drum, dev);
   else {
@@ -430,10 +430,8 @@ int
 service_drop (struct service *service, struct swapdev *dev, uint32_t first, int prio)
 {
   struct drum_seat seat = { .first = first, .state = DEVICE_CLOSED, .prio = prio };
-  int ret = service_sync (service); /* no map on the disk names its slots any more */
+  int ret = service_save (service);
 
-  if (ret == 0 && service->state)
-    ret = service_save_removed (service, swapdev_path (dev));
   if (ret < 0 && drum_add_at (service->drum, dev, &seat) == 0) {
     log_error ("%s: is empty, and stays, closed: the state can't be changed", swapdev_path (dev));
     return ret;

@@ -66,7 +66,8 @@ int service_add (struct service *service, const struct swapdev_spec *spec);
  * noted in the state, it is there again, closed. */
 int service_drop (struct service *service, struct swapdev *dev, uint32_t first, int prio);
 
-/* What live changes do to devices is in the state when this returns 0. Nothing to do without one. */
+/* What live changes have done to devices, those that came or went included, is in the state when this returns 0. Nothing to do
+ * without one. */
 int service_save (struct service *service);
 
 /* Make durable what was acknowledged before: state_sync. */
