@@ -191,7 +191,7 @@ let_go (struct pass *pass)
   int ret = 0;
 
   for (unsigned i = 0; i < pass->ev->nexports && ret == 0 && pass->ev->durable; i++)
-    ret = export_flush (pass->ev->exports[i]);
+    ret = export_flush_map (pass->ev->exports[i]);
   while (ret == 0 && (ret = drum_remove (pass->ev->drum, pass->dev)) == -EAGAIN) {
     ret = job_sleep (pass->job, UNSEEN_MS);
     if (ret < 0)

@@ -60,4 +60,7 @@ void state_forget (struct state *s, struct mapfile *mf);
  * device in question has left. Whoever comes while one sync is under way shares the next one. */
 int state_sync (struct state *s);
 
+/* What the maps say is durable; not what is on the devices. -EIO */
+int state_sync_maps (struct state *s);
+
 #endif
