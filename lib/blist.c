@@ -589,6 +589,26 @@ next_slot (const struct blist *bl, uint32_t from, uint32_t end, bool free)
   return slot < end ? slot : end;
 }
 
+uint32_t
+blist_take (struct blist *bl, uint32_t first, uint32_t n)
+{
+  uint32_t nfree;
+
+  if (first >= bl->nslots)
+    return 0;
+  n = next_slot (bl, first, first + min_u32 (n, bl->nslots - first), false) - first;
+  if (n > 0)
+    blist_fill (bl, first, n, &nfree);
+  return n;
+}
+
+void
+blist_prefetch (const struct blist *bl, uint32_t slot)
+{
+  __builtin_prefetch (&bl->bits[slot / FAN], 1);
+  __builtin_prefetch (&bl->level[0].hint[slot / FAN], 1);
+}
+
 bool
 blist_next_before (const struct blist *bl, uint32_t from, uint32_t end, bool free,
                    struct slot_run *run)

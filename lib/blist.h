@@ -65,6 +65,12 @@ int blist_free (struct blist *bl, uint32_t first, uint32_t n);
  * -EINVAL if one does not exist. */
 int blist_fill (struct blist *bl, uint32_t first, uint32_t n, uint32_t *nwere_free);
 
+/* Make those of the n slots from first on used that are free, up to the first that is not, or does not exist. Returns how many. */
+uint32_t blist_take (struct blist *bl, uint32_t first, uint32_t n);
+
+/* This slot, which exists, is wanted soon: have it on its way from memory meanwhile. */
+void blist_prefetch (const struct blist *bl, uint32_t slot);
+
 /* Find the first maximal run of free (or of used) slots that ends behind from; a run under from is cut there.
  * False if there is none. To see all: run = {0}; while (blist_next (bl, run.first + run.n, true, &run)) ... */
 bool blist_next (const struct blist *bl, uint32_t from, bool free, struct slot_run *run);

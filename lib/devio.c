@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
@@ -192,16 +193,12 @@ devio_set_direct (struct devio *io)
 int
 devio_sync_name (const char *path)
 {
-  const char *end = strrchr (path, '/');
-  size_t n = end ? (size_t) (end - path) + (end == path) : 0; /* "/" is the folder of "/x" */
-  char folder[PATH_MAX] = ".";
+  char copy[PATH_MAX];
   int fd, ret = 0;
 
-  if (n >= sizeof folder)
+  if (strlen (path) >= sizeof copy)
     return -ENAMETOOLONG;
-  memcpy (folder, path, n);
-  folder[n ? n : 1] = '\0';
-  fd = open (folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  fd = open (dirname (strcpy (copy, path)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd == -1)
     return -errno;
   if (fsync (fd) == -1)

@@ -233,27 +233,29 @@ drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t
   drum_unlock_returned (d, nmove);
 }
 
+/* Without the lock: nobody else is there. */
 uint32_t
 drum_claim (struct drum *d, struct slot_run run)
 {
-  struct slot_run found = { .n = 0 };
-  uint32_t first = 0, was_free;
-  struct device *dev;
+  uint32_t first = 0, ntaken;
+  struct device *dev = space_lookup (&d->space, run.first, &first);
 
-  mutex_lock (&d->lock);
-  dev = space_lookup (&d->space, run.first, &first);
-  run.first -= first;
-  if (dev && run.n > swapdev_nslots (dev->swapdev) - run.first)
-    run.n = swapdev_nslots (dev->swapdev) - run.first;
-  if (!dev || !blist_next_before (dev->blist, run.first, run.first + run.n, true, &found) ||
-      found.first != run.first)
-    found.n = 0;
-  if (found.n > 0)
-    blist_fill (dev->blist, found.first, found.n, &was_free);
-  if (found.n > 0 && dev->state == DEVICE_OPEN)
-    d->room.nfree -= found.n;
-  mutex_unlock (&d->lock);
-  return found.n;
+  if (!dev)
+    return 0;
+  ntaken = blist_take (dev->blist, run.first - first, run.n);
+  if (dev->state == DEVICE_OPEN)
+    d->room.nfree -= ntaken;
+  return ntaken;
+}
+
+void
+drum_prefetch (struct drum *d, uint32_t slot)
+{
+  uint32_t first = 0;
+  const struct device *dev = space_lookup (&d->space, slot, &first);
+
+  if (dev)
+    blist_prefetch (dev->blist, slot - first);
 }
 
 enum drum_slot_kind

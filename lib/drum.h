@@ -67,9 +67,12 @@ bool drum_slot_returns (struct drum *d, uint32_t slot);
  * moved, or the new one of a move that failed. */
 void drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove);
 
-/* Before the first request: these slots hold pages. How many of them, from the first on, were free, and are used now; less than n: the next
+/* Before the first request, while nobody else uses the drum: these slots hold pages. How many of them, from the first on, were free, and are used now; less than n: the next
  * one is used already, or can't be used at all. */
 uint32_t drum_claim (struct drum *d, struct slot_run run);
+
+/* This slot will be claimed soon: have what that needs on its way from memory meanwhile. */
+void drum_prefetch (struct drum *d, uint32_t slot);
 
 /* Can this slot hold a page? */
 enum drum_slot_kind {

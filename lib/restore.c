@@ -20,6 +20,10 @@
 #include "pagemap.h"
 #include "units.h"
 
+enum {
+  AHEAD = 16
+}; /* entries whose slots are fetched from memory: a third of the time where they are in random order */
+
 struct disputed {
   uint32_t slot;
   bool awarded;
@@ -142,6 +146,8 @@ claim_all (void *opaque, uint64_t page, const struct pagemap_entry *entry, unsig
 
   for (unsigned i = 0, k; i < n && ret == 0; i += k) {
     k = 1;
+    if (i + AHEAD < n)
+      drum_prefetch (pass->r->drum, entry[i + AHEAD].slot);
     if (pagemap_has_slot (entry[i])) {
       k = run_length (entry + i, n - i);
       ret = claim (pass, page + i, entry + i, k);

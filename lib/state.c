@@ -83,9 +83,9 @@ lock_dir (struct state *s)
     return complain (s->dir, "its lock can't be opened");
   if (flock (s->lockfd, LOCK_EX | LOCK_NB) == 0)
     return 0;
-  s->made_lock = false;
   if (errno != EWOULDBLOCK)
     return complain (s->dir, "can't be locked");
+  s->made_lock = false;
   log_error ("state=: %s: another server uses it: stop that one first, or give each its own folder",
              s->dir);
   return -EBUSY;

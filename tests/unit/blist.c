@@ -385,6 +385,29 @@ Test (blist, fill_counts_the_free_slots)
   cr_assert_eq (nwere_free, 0);
 }
 
+/* A take ends before the first slot that is used, or does not exist; with its rest to be found. */
+Test (blist, take_ends_at_a_used_slot)
+{
+  struct blist *bl = new_blist (SOME);
+
+  free_run (bl, 100, 300);
+  fill_run (bl, 350, 1);
+  free_run (bl, SOME - 5, 5);
+  cr_assert_eq (blist_take (bl, 99, 10), 0, "used");
+  cr_assert_eq (blist_take (bl, SOME, 1), 0, "behind the end");
+  cr_assert_eq (blist_take (bl, UINT32_MAX, 2), 0, "far behind it");
+  cr_assert_eq (blist_take (bl, 100, 0), 0);
+  cr_assert_eq (blist_take (bl, 200, 1), 1);
+  cr_assert_eq (blist_take (bl, 200, 1), 0, "twice");
+  cr_assert_eq (blist_take (bl, 340, 100), 10);
+  cr_assert_eq (blist_take (bl, SOME - 3, 100), 3);
+  cr_assert_eq (blist_nfree (bl), 299 - 11 + 2);
+  assert_alloc (bl, 139, 139, 201, 139);
+  cr_assert (blist_check (bl));
+  blist_prefetch (bl, 0);
+  blist_prefetch (bl, SOME - 1);
+}
+
 /* What a fill leaves of a run is found, before it and behind it. */
 Test (blist, fill_leaves_the_rest_to_be_found)
 {

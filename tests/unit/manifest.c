@@ -794,3 +794,40 @@ Test (manifest, every_call_of_a_load_may_fail)
   manifest_free (&loaded);
   manifest_free (&m);
 }
+
+/* A copy has all of it, and nothing in common with it. */
+Test (manifest, copies)
+{
+  struct manifest m = some_manifest (), copy = { .generation = 77 };
+
+  cr_assert_eq (manifest_copy (&m, &copy), 0);
+  assert_same (&copy, &m);
+  manifest_free (&m);
+  m = some_manifest ();
+  assert_same (&copy, &m);
+  manifest_free (&copy);
+  manifest_free (&m);
+}
+
+Test (manifest, every_call_of_a_copy_may_fail)
+{
+  struct manifest m = some_manifest ();
+  unsigned n;
+
+  for (n = 0;; n++) {
+    struct manifest copy = { .ndevices = 0 };
+    int before = nallocated, ret;
+
+    failed_call = NULL;
+    fail_in = (int) n;
+    ret = manifest_copy (&m, &copy);
+    fail_in = DISARMED;
+    cr_assert_eq (ret, failed_call ? -ENOMEM : 0, "%s failed: %d", failed_call, ret);
+    manifest_free (&copy);
+    cr_assert_eq (nallocated, before, "%s: memory leaks", failed_call);
+    if (!failed_call)
+      break;
+  }
+  cr_assert_gt (n, 5, "only %u calls: the linker does not send them here", n);
+  manifest_free (&m);
+}

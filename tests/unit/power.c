@@ -15,6 +15,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <sched.h>
@@ -40,8 +41,8 @@
 #include "logged.h"
 
 enum { NPAGES = 76, SECTOR = 512, MAX_OPS = 1 << 16, MAX_NAMES = 16, MAX_FILES = 4096 };
-/* All pages fit on one device. */
-enum { NSLOTS = 90 };
+/* All pages fit on any device but the first, which some can be moved up to. */
+enum { NSLOTS = 90, FEW_SLOTS = 40 };
 enum { NOBODY = -1, NEVER = INT32_MAX };
 
 /* ---- the record ---- */
@@ -429,6 +430,7 @@ static int nflushes;
 
 static struct service service;
 static struct live *live;
+static char *device[4]; /* paths of those that may be there; the first two are at the start */
 static struct swapdev_spec spec[2];
 static struct service_config config = {
   .devices = spec,
@@ -609,14 +611,19 @@ stop_service (void)
   add_flush (&flush);
 }
 
+static bool
+is_there (unsigned i)
+{
+  struct drum_device_info info;
+
+  return drum_find (service.drum, device[i], &info);
+}
+
 /* Something that takes a while, with clients beside it, or without. */
 static void
 live_step (void)
 {
-  static const char *const device[] = { "a", "b", "c", "d" };
   unsigned i = (unsigned) rng_below (&rng, 4);
-  char *path = str ("%s/%s", root, device[i]);
-  struct drum_device_info info;
   uint64_t job = 0;
   int ret;
 
@@ -629,11 +636,14 @@ live_step (void)
     change (0, NPAGES * PAGE_BYTES, true, true);
   if (rng_below (&rng, 3) == 0)
     ret = live_rebalance (live, 0, &job);
-  else if (drum_find (service.drum, path, &info)) {
-    ret = rng_below (&rng, 4) ? live_remove (live, path, 0, false, &job)
-                              : live_set_priority (live, path, (int) rng_below (&rng, 10));
+  else if (is_there (i)) {
+    bool may_go = i == 0 || is_there (1) + is_there (2) + is_there (3) > 1;
+
+    ret = may_go && rng_below (&rng, 4)
+            ? live_remove (live, device[i], 0, false, &job)
+            : live_set_priority (live, device[i], (int) rng_below (&rng, 10));
   } else {
-    struct swapdev_spec new = { .path = path,
+    struct swapdev_spec new = { .path = device[i],
                                 .prio = (int) rng_below (&rng, 10),
                                 .create_bytes = i < 2 ? 0 : bytes_of (NSLOTS) };
 
@@ -646,23 +656,25 @@ live_step (void)
   jobs_wait (live_jobs (live), job);
 }
 
-/* Record a workload of so many steps. */
+/* Record from here on: a service on two devices with so many slots. */
 static void
-work (unsigned nsteps)
+begin (uint32_t a_slots, uint32_t b_slots)
 {
   static const unsigned char zeroes[PAGE_BYTES];
 
   client = pthread_self ();
+  for (unsigned i = 0; i < 4; i++)
+    device[i] = str ("%s/%c", root, 'a' + (int) i);
   for (unsigned i = 0; i < NPAGES; i++)
     *add_version (i, zeroes) = (struct version){ .acked = 0 };
   for (unsigned i = 0; i < 2; i++) {
     int fd;
 
-    spec[i].path = str ("%s/%c", root, 'a' + i);
+    spec[i].path = device[i];
     spec[i].prio = 5 - (int) i;
     fd = open (spec[i].path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     cr_assert_geq (fd, 0);
-    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (NSLOTS)), 0);
+    cr_assert_eq (ftruncate (fd, (off_t) bytes_of (i ? b_slots : a_slots)), 0);
     __wrap_fdatasync (fd);
     close (fd);
   }
@@ -671,6 +683,20 @@ work (unsigned nsteps)
   config.state_dir = str ("%s/state", root);
   start_service ();
   started = now ();
+}
+
+static void
+end_work (void)
+{
+  stop_service ();
+  recording = false;
+}
+
+/* A workload of so many steps. */
+static void
+work (unsigned nsteps)
+{
+  begin (FEW_SLOTS, NSLOTS);
   in_write = interlope;
   for (unsigned i = 0; i < nsteps; i++)
     if (i % 16 == 15)
@@ -678,8 +704,7 @@ work (unsigned nsteps)
     else
       client_step ();
   in_write = NULL;
-  stop_service ();
-  recording = false;
+  end_work ();
 }
 
 /* ---- what is on the disk ---- */
@@ -970,13 +995,10 @@ setup (void)
 
 TestSuite (power, .init = setup, .fini = scratch_teardown, .timeout = 900);
 
+/* How it may end: about nends times, at random. */
 static void
-run (unsigned seed, unsigned nsteps)
+check_ends (unsigned nends)
 {
-  unsigned nends = random_steps (300); /* of them all, drawn at random */
-
-  rng = rng_for (seed);
-  work (random_steps (nsteps));
   for (struct end end = { .at = 1 }; end.at <= nops; end.at++) {
     const struct op *last = &ops[end.at - 1];
 
@@ -991,11 +1013,34 @@ run (unsigned seed, unsigned nsteps)
 
 Test (power, nothing_flushed_is_lost)
 {
-  run (1, 160);
+  rng = rng_for (1);
+  work (random_steps (160));
+  check_ends (random_steps (300));
 }
 
 Test (power, nothing_acknowledged_is_lost_with_sync)
 {
+  rng = rng_for (2);
   config.sync = true;
-  run (2, 80);
+  work (random_steps (80));
+  check_ends (random_steps (300));
+}
+
+/* Pages that were flushed rise, and others take their places at once. */
+Test (power, places_of_pages_that_rise)
+{
+  enum { NRISE = 8 }; /* in one piece: the next would sync them */
+  uint64_t job;
+
+  rng = rng_for (3);
+  begin (FEW_SLOTS, FEW_SLOTS);
+  change (0, NPAGES * PAGE_BYTES, false, false);
+  change (0, NRISE * PAGE_BYTES, true, true);
+  client_flush ();
+  cr_assert_eq (live_rebalance (live, 0, &job), 0);
+  jobs_wait (live_jobs (live), job);
+  for (unsigned i = 0; i < NRISE; i++)
+    change (i * PAGE_BYTES, PAGE_BYTES, false, false);
+  end_work ();
+  check_ends (UINT_MAX);
 }

@@ -11,14 +11,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "lib/bootid.h"
 #include "lib/export.h"
 #include "lib/service.h"
 #include "tests/scratch.h"
@@ -43,6 +46,11 @@ WRAP (ssize_t, preadv, (int fd, const struct iovec *iov, int niov, off_t offset)
       (fd, iov, niov, offset), -1, EIO)
 WRAP (ssize_t, pwritev, (int fd, const struct iovec *iov, int niov, off_t offset),
       (fd, iov, niov, offset), -1, EIO)
+WRAP (int, fsync, (int fd), (fd), -1, EIO)
+WRAP (int, fstatfs, (int fd, struct statfs *fs), (fd, fs), -1, EIO)
+WRAP (int, mkdir, (const char *path, mode_t mode), (path, mode), -1, EROFS)
+WRAP (int, renameat2, (int fromfd, const char *from, int tofd, const char *to, unsigned flags),
+      (fromfd, from, tofd, to, flags), -1, EIO)
 WRAP (blkid_probe, blkid_new_probe, (void), (), NULL, ENOMEM)
 
 WRAP_FREE
@@ -60,6 +68,61 @@ __wrap_open (const char *path, int flags, ...)
   mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
   va_end (args);
   return fails ("open", EMFILE) ? -1 : __real_open (path, flags, mode);
+}
+
+int __real_openat (int dirfd, const char *path, int flags, ...);
+int __wrap_openat (int dirfd, const char *path, int flags, ...);
+
+int
+__wrap_openat (int dirfd, const char *path, int flags, ...)
+{
+  va_list args;
+  mode_t mode;
+
+  va_start (args, flags);
+  mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
+  va_end (args);
+  return fails ("openat", EMFILE) ? -1 : __real_openat (dirfd, path, flags, mode);
+}
+
+void *__real_realloc (void *mem, size_t n);
+void *__wrap_realloc (void *mem, size_t n);
+
+void *
+__wrap_realloc (void *mem, size_t n)
+{
+  void *more = NULL;
+
+  if (!fails ("realloc", ENOMEM))
+    more = __real_realloc (mem, n);
+  nallocated += more && !mem;
+  return more;
+}
+
+int __wrap_asprintf (char **s, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
+
+int
+__wrap_asprintf (char **s, const char *fmt, ...)
+{
+  va_list args;
+  int ret;
+
+  if (fails ("asprintf", ENOMEM))
+    return -1;
+  va_start (args, fmt);
+  ret = vasprintf (s, fmt, args);
+  va_end (args);
+  nallocated += ret != -1;
+  return ret;
+}
+
+/* What can't be read is another boot, and no failure. */
+void __wrap_bootid_read (uuid_t id);
+
+void
+__wrap_bootid_read (uuid_t id)
+{
+  memset (id, 1, sizeof (uuid_t));
 }
 
 int __real_fcntl (int fd, int what, ...);
@@ -80,6 +143,7 @@ __wrap_fcntl (int fd, int what, ...)
 enum { MIB = 1 << 20 };
 
 static unsigned char *before[2];
+static char *state_files; /* before */
 static struct swapdev_spec spec[3];
 static struct service_config config = {
   .devices = spec, .ndevices = 3, .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true
@@ -111,11 +175,27 @@ make_devices (void)
     before[i] = file_contents (spec[i].path, &len);
 }
 
+/* What is in the state folder, with checksums. */
+static char *
+list_state (void)
+{
+  char *out = scratch_path (".list");
+  char *text;
+
+  cr_assert_eq (shell ("cd '%s' && sha256sum * >'%s'", config.state_dir, out), 0);
+  text = (char *) file_contents (out, NULL);
+  unlink (out);
+  return text;
+}
+
 /* Everything is as it was before the start. */
 static void
 assert_untouched (const char *after)
 {
-  cr_assert_eq (scratch_count (), 2, "%s: the new file is left behind", after);
+  cr_assert_eq (scratch_count (), 2 + (state_files != NULL), "%s: something new is left behind",
+                after);
+  if (state_files)
+    cr_assert_str_eq (list_state (), state_files, "%s: the state has changed", after);
   for (unsigned i = 0; i < 2; i++) {
     size_t len;
     unsigned char *now = file_contents (spec[i].path, &len);
@@ -128,12 +208,10 @@ assert_untouched (const char *after)
 
 /* Whatever fails, the start fails, leaves all files as they were, and loses neither memory nor descriptors. */
 static void
-fail_every_call (bool direct)
+fail_every_call (void)
 {
   unsigned nopen, n;
 
-  config.direct = direct;
-  make_devices ();
   nopen = count_open_files ();
   for (n = 0;; n++) {
     struct service service = { .drum = NULL };
@@ -162,12 +240,44 @@ fail_every_call (bool direct)
 
 Test (service_faults, every_call_may_fail)
 {
-  fail_every_call (false);
+  make_devices ();
+  fail_every_call ();
 }
 
 Test (service_faults, every_call_may_fail_with_direct)
 {
-  fail_every_call (true);
+  config.direct = true;
+  make_devices ();
+  fail_every_call ();
+}
+
+/* The state is new, too. */
+Test (service_faults, every_call_may_fail_with_a_state)
+{
+  config.state_dir = scratch_path ("state");
+  make_devices ();
+  fail_every_call ();
+}
+
+/* It is there, with pages; and the start has one device more. */
+Test (service_faults, every_call_may_fail_with_the_state_of_a_server_before)
+{
+  static char data[20 * PAGE_BYTES];
+  struct service service;
+  size_t len;
+
+  config.state_dir = scratch_path ("state");
+  make_devices ();
+  config.ndevices = 2;
+  cr_assert_eq (service_start (&config, &service), 0, "%s", logged_last ());
+  memset (data, 7, sizeof data);
+  cr_assert_eq (export_write (service.export, data, sizeof data, 8 * PAGE_BYTES), 0);
+  service_stop (&service);
+  for (unsigned i = 0; i < 2; i++)
+    before[i] = file_contents (spec[i].path, &len);
+  state_files = list_state ();
+  config.ndevices = 3;
+  fail_every_call ();
 }
 
 /* A failure that no caller could guess is said, by its name. */

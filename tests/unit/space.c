@@ -55,6 +55,43 @@ Test (space, guards_lie_between)
   assert_owner (UINT32_MAX, NULL, 0);
 }
 
+/* Just where it was asked for, in any order; a guard stays on both sides. */
+Test (space, ranges_may_begin_where_they_are_to)
+{
+  cr_assert_eq (space_insert_at (&space, 100, 10, &owner[1]), 0);
+  cr_assert_eq (space_insert_at (&space, 111, 5, &owner[2]), 0, "right behind the guard");
+  cr_assert_eq (space_insert_at (&space, 1, 98, &owner[0]), 0, "right before it");
+  cr_assert_eq (space_insert_at (&space, SLOT_MAX, 1, &owner[3]), 0, "the last slot");
+  assert_owner (98, &owner[0], 1);
+  assert_owner (99, NULL, 0);
+  assert_owner (100, &owner[1], 100);
+  assert_owner (110, NULL, 0);
+  assert_owner (115, &owner[2], 111);
+  assert_owner (SLOT_MAX, &owner[3], SLOT_MAX);
+  cr_assert_eq (insert (4, &owner[4]), 117, "gaps between them are found");
+}
+
+Test (space, ranges_that_can_not_begin_there)
+{
+  const struct {
+    uint32_t first, nslots;
+    int ret;
+  } refused[] = {
+    { 0, 5, -EINVAL },   { 5, 0, -EINVAL },    { SLOT_MAX, 2, -EINVAL }, { 100, 10, -EEXIST },
+    { 105, 1, -EEXIST }, { 90, 100, -EEXIST }, { 90, 10, -EEXIST }, /* no guard behind it */
+    { 110, 5, -EEXIST },                                            /* nor before it */
+  };
+
+  cr_assert_eq (space_insert_at (&space, 100, 10, &owner[0]), 0);
+  for (unsigned i = 0; i < sizeof refused / sizeof refused[0]; i++)
+    cr_assert_eq (space_insert_at (&space, refused[i].first, refused[i].nslots, &owner[1]),
+                  refused[i].ret, "number %u", i);
+  cr_assert_eq (insert (98, &owner[1]), 1, "nothing has changed");
+  for (uint32_t i = 2; i < SPACE_MAX; i++)
+    insert (1, &owner[i]);
+  cr_assert_eq (space_insert_at (&space, 10000, 1, &owner[1]), -EMFILE);
+}
+
 /* A range that was taken away is given again, if what comes fits with a guard at its end. */
 Test (space, ranges_are_used_again)
 {

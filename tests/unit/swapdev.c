@@ -338,6 +338,38 @@ Test (swapdev, knows_its_own_devices)
   swapdev_close (dev);
 }
 
+/* A device that holds pages of a state is that state's alone, until it is disowned; unless the state has gone with the machine's
+ * memory. */
+Test (swapdev, is_of_its_state_until_it_is_disowned)
+{
+  struct swapdev_identity identity = { .generation = 1, .state = "the state's own" };
+  uuid_t other = "another state's";
+
+  spec.path = file_make ("f", MIB);
+  open_device ();
+  uuid_copy (identity.device, swapdev_identity (dev)->device);
+  cr_assert_eq (swapdev_prepare (dev, &identity), 0);
+  swapdev_close (dev);
+  assert_refused (-EEXIST, "give the state= folder that has it");
+  spec.state = other;
+  assert_refused (-EEXIST, "which is not the one in state=");
+  spec.state = identity.state;
+  open_device ();
+  memset (identity.boot, 1, sizeof identity.boot);
+  cr_assert_eq (swapdev_prepare (dev, &identity), 0);
+  swapdev_close (dev);
+  spec.state = NULL;
+  open_device (); /* that was another boot */
+  uuid_clear (identity.boot);
+  cr_assert_eq (swapdev_prepare (dev, &identity), 0);
+  cr_assert_eq (swapdev_disown (dev), 0);
+  swapdev_close (dev);
+  open_device ();
+  cr_assert (uuid_is_null (swapdev_identity (dev)->state));
+  cr_assert_eq (memcmp (swapdev_identity (dev)->device, identity.device, sizeof (uuid_t)), 0);
+  swapdev_close (dev);
+}
+
 /* Devices that were never one have identities of their own. */
 Test (swapdev, new_devices_have_new_names)
 {

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * startup.c - how long does a start with a state take, and what does a write cost more with one?
+ *
+ * Devices are sparse files that need not be allocated: calls of lib/ that would do it, or ask for the room, do nothing here. The maps
+ * are generated: 64 GiB of written pages, in the order of their slots or in random order; and 1 TiB in which nothing is
+ * written. A round is one start; a figure is the median round. Of writes, it is the CPU time of 4 KiB at a random place, with
+ * and without a state.
+ */
+#include <config.h>
+
+#include <err.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "export.h"
+#include "prealloc.h"
+#include "service.h"
+#include "units.h"
+
+enum { NROUNDS = 5, NWRITES = 300000, FIRST_SLOT = 3, SPARE_SLOTS = 2000 };
+#define GIB UINT64_C (0x40000000)
+
+static uint64_t random_state = 88172645463325252;
+static char dir[4096], device[4200], state[4200];
+
+/* xorshift64* */
+static uint32_t
+below (uint32_t end)
+{
+  random_state ^= random_state >> 12;
+  random_state ^= random_state << 25;
+  random_state ^= random_state >> 27;
+  return (uint32_t) ((random_state * UINT64_C (0x2545F4914F6CDD1D) >> 32) * end >> 32);
+}
+
+int __wrap_prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
+                           uint64_t *missing_bytes);
+int __wrap_prealloc_file (int fd, const char *path, uint64_t size_bytes,
+                          const struct prealloc_watch *watch);
+
+int
+__wrap_prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
+                       uint64_t *missing_bytes)
+{
+  (void) fd, (void) path, (void) size_bytes, (void) promised_bytes;
+  *missing_bytes = 0;
+  return 0;
+}
+
+int
+__wrap_prealloc_file (int fd, const char *path, uint64_t size_bytes,
+                      const struct prealloc_watch *watch)
+{
+  (void) fd, (void) path, (void) size_bytes, (void) watch;
+  return 0;
+}
+
+static double
+now_ms (clockid_t clock)
+{
+  struct timespec t;
+
+  clock_gettime (clock, &t);
+  return (double) t.tv_sec * 1e3 + (double) t.tv_nsec / 1e6;
+}
+
+static int
+by_value (const void *a, const void *b)
+{
+  double x = *(const double *) a, y = *(const double *) b;
+
+  return (x > y) - (x < y);
+}
+
+static double
+median (double *values, unsigned n)
+{
+  qsort (values, n, sizeof values[0], by_value);
+  return values[n / 2];
+}
+
+static void
+print (const char *what, double value, const char *unit)
+{
+  printf ("startup_%s_%s %.4g %s\n", what, unit, value, unit);
+  fflush (stdout);
+}
+
+static void
+make_file (const char *path, uint64_t size_bytes)
+{
+  int fd = open (path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+  if (fd == -1 || ftruncate (fd, (off_t) size_bytes) == -1)
+    err (EXIT_FAILURE, "%s", path);
+  close (fd);
+}
+
+static void
+remove_all (void)
+{
+  static const char *const names[] = { "manifest", "map-1", "lock" };
+  char path[4300];
+
+  for (unsigned i = 0; i < 3; i++) {
+    snprintf (path, sizeof path, "%s/%s", state, names[i]);
+    unlink (path);
+  }
+  rmdir (state);
+  unlink (device);
+}
+
+static void
+start (struct service *service, uint64_t size_bytes, bool with_state)
+{
+  struct swapdev_spec spec = { .path = device };
+  struct service_config config = { .devices = &spec,
+                                   .ndevices = 1,
+                                   .stripe_bytes = 64 << 10,
+                                   .size_bytes = size_bytes,
+                                   .checksum = true,
+                                   .state_dir = with_state ? state : NULL };
+
+  if (service_start (&config, service) < 0)
+    errx (EXIT_FAILURE, "no start in %s", dir);
+}
+
+/* Say in its map that every page is in a slot: in order, or not. */
+static void
+write_map (uint64_t npages, bool in_order)
+{
+  uint64_t bytes = npages * 8;
+  char path[4300];
+  uint64_t *map;
+  int fd;
+
+  snprintf (path, sizeof path, "%s/map-1", state);
+  fd = open (path, O_RDWR | O_CLOEXEC);
+  map = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (fd == -1 || map == MAP_FAILED)
+    err (EXIT_FAILURE, "%s", path);
+  for (uint64_t i = 0; i < npages; i++) {
+    uint64_t k = in_order ? i : below ((uint32_t) i + 1);
+
+    map[i] = map[k];
+    map[k] = UINT64_C (0x12345678) << 32 | (FIRST_SLOT + i);
+  }
+  munmap (map, bytes);
+  close (fd);
+}
+
+/* Starts with an export of this size, of which the device has room for so much. */
+static void
+bench_start (const char *name, uint64_t size_bytes, bool written, bool in_order)
+{
+  double wall_ms[NROUNDS], cpu_ms[NROUNDS];
+  struct service service;
+  char what[64];
+
+  make_file (device, size_bytes + SPARE_SLOTS * PAGE_BYTES);
+  start (&service, size_bytes, true);
+  service_stop (&service);
+  if (written)
+    write_map (size_bytes / PAGE_BYTES, in_order);
+  for (unsigned i = 0; i < NROUNDS; i++) {
+    double wall = now_ms (CLOCK_MONOTONIC), cpu = now_ms (CLOCK_PROCESS_CPUTIME_ID);
+
+    start (&service, size_bytes, true);
+    wall_ms[i] = now_ms (CLOCK_MONOTONIC) - wall;
+    cpu_ms[i] = now_ms (CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    if (export_npages_used (service.export) != (written ? size_bytes / PAGE_BYTES : 0))
+      errx (EXIT_FAILURE, "%s: pages are missing", name);
+    service_stop (&service);
+  }
+  print (name, median (wall_ms, NROUNDS), "ms");
+  snprintf (what, sizeof what, "%s_cpu", name);
+  print (what, median (cpu_ms, NROUNDS), "ms");
+  remove_all ();
+}
+
+/* CPU time of a write, in us. */
+static double
+write_us (bool with_state)
+{
+  enum { NPAGES = 1 << 16 };
+  static char data[PAGE_BYTES];
+  struct service service;
+  double begin;
+
+  make_file (device, 2 * (uint64_t) NPAGES * PAGE_BYTES);
+  start (&service, (uint64_t) NPAGES * PAGE_BYTES, with_state);
+  memset (data, 1, sizeof data);
+  for (unsigned i = 0; i < 2 * NPAGES; i++) /* there is memory for all of it */
+    export_write (service.export, data, PAGE_BYTES, (uint64_t) (i % NPAGES) * PAGE_BYTES);
+  begin = now_ms (CLOCK_PROCESS_CPUTIME_ID);
+  for (unsigned i = 0; i < NWRITES; i++) {
+    data[0] = (char) i;
+    if (export_write (service.export, data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) < 0)
+      errx (EXIT_FAILURE, "a write fails");
+  }
+  begin = now_ms (CLOCK_PROCESS_CPUTIME_ID) - begin;
+  service_stop (&service);
+  remove_all ();
+  return begin * 1e3 / NWRITES;
+}
+
+static void
+bench_write (void)
+{
+  double without[NROUNDS], with[NROUNDS], more[NROUNDS];
+
+  for (unsigned i = 0; i < NROUNDS; i++) {
+    without[i] = write_us (false);
+    with[i] = write_us (true);
+    more[i] = with[i] - without[i];
+  }
+  print ("write_without_state", median (without, NROUNDS), "us");
+  print ("write_with_state", median (with, NROUNDS), "us");
+  print ("write_more_with_state", median (more, NROUNDS), "us");
+}
+
+int
+main (int argc, char **argv)
+{
+  const char *in = argc > 1 ? argv[1] : "/dev/shm";
+
+  if (argc > 2 || in[0] == '-')
+    errx (EXIT_FAILURE, "usage: startup [DIR]: where the files go (some 1 GiB; default: /dev/shm)");
+  snprintf (dir, sizeof dir, "%s/drum-startup-XXXXXX", in);
+  if (!mkdtemp (dir))
+    err (EXIT_FAILURE, "%s", dir);
+  snprintf (device, sizeof device, "%s/device", dir);
+  snprintf (state, sizeof state, "%s/state", dir);
+  bench_start ("64G_in_order", 64 * GIB, true, true);
+  bench_start ("64G_random", 64 * GIB, true, false);
+  bench_start ("1T_empty", 1024 * GIB, false, false);
+  bench_write ();
+  rmdir (dir);
+  return EXIT_SUCCESS;
+}
