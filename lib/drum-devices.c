@@ -279,6 +279,8 @@ close_locked (struct drum *d, struct device *dev, uint64_t *nused, uint64_t *roo
   mutex_assert_held (&d->lock);
   if (dev->leaving)
     return -EBUSY;
+  if (dev->coming)
+    return -EAGAIN;
   if (!fits_elsewhere_locked (d, dev, nused, room))
     return -ENOSPC;
   dev->before = dev->state;
@@ -307,6 +309,8 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   mutex_unlock (&d->admin);
   if (ret == -ENOENT)
     say_unknown (place);
+  else if (ret == -EAGAIN)
+    log_error ("%s: is being added: wait until it is there", place->path);
   else if (ret == -EBUSY)
     log_error ("%s: its pages are being moved off already: wait for that, or cancel it",
                place->path);
@@ -431,6 +435,7 @@ describe_locked (struct drum *d, const struct device *dev)
     .prio = dev->prio,
     .state = dev->state,
     .coming = dev->coming,
+    .before = dev->before,
     .first = dev->first,
     .end = dev->first + swapdev_nslots (dev->swapdev),
     .nslots = (uint32_t) drum_nusable (dev),

@@ -2,8 +2,8 @@
  *
  * drum-devices.h - the devices of a drum: who is there, who comes and goes, in what order they are used.
  *
- * Locking: each takes admin, which may sleep (an open file is closed under it), and never is taken by I/O; but for
- *          drum_devices, drum_device, drum_end_closing and drum_free_runs, which take the drum's lock only.
+ * Locking: each takes admin, which may sleep, and never is taken by I/O; but for drum_devices, drum_device, drum_open_device,
+ *          drum_note_leave, drum_end_closing and drum_free_runs, which take the drum's lock only.
  * Errors:  0 or -errno, outputs untouched on failure.
  */
 #ifndef DRUM_DRUM_DEVICES_H
@@ -44,9 +44,10 @@ struct drum_device_info {
   struct swapdev *swapdev;
   int prio;
   enum drum_device_state state;
-  bool coming;         /* closed only until drum_open_device */
-  uint32_t first, end; /* its range of the drum, half open */
-  uint32_t nslots;     /* usable */
+  bool coming;                   /* closed only until drum_open_device */
+  enum drum_device_state before; /* closing: what it was, and may be again */
+  uint32_t first, end;           /* its range of the drum, half open */
+  uint32_t nslots;               /* usable */
   uint32_t nfree;
   uint64_t added_ns;    /* when it came: now_ns */
   uint32_t nsuspect;    /* neither: they failed, and will be looked at */
@@ -87,7 +88,7 @@ void drum_open_device (struct drum *d, struct swapdev *dev);
 int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
- * also if it is open again: who moved its pages off has not noticed yet; -ENOSPC if what is used on it, and on others
+ * also if it is open again: who moved its pages off has not noticed yet; -EAGAIN until drum_open_device; -ENOSPC if what is used on it, and on others
  * that are closing, does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
 int drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **dev);
 

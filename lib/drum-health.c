@@ -85,7 +85,8 @@ drum_read_failed (struct drum *d, uint32_t slot, int err)
   if (dev) {
     if (err == -EBADMSG)
       atomic_fetch_add (&dev->health.nmismatches, 1);
-    if (!health_doom (&dev->health, device_slot))
+    if (!health_doom (&dev->health, device_slot) &&
+        err != -EBADMSG) /* a power failure leaves many */
       fail_locked (d, dev, "too many of its pages can't be read");
   }
   mutex_unlock (&d->lock);

@@ -258,25 +258,18 @@ drum_prefetch (struct drum *d, uint32_t slot)
     blist_prefetch (dev->blist, slot - first);
 }
 
-bool
-drum_is_bad (struct drum *d, uint32_t slot)
+enum drum_slot_kind
+drum_slot_kind (struct drum *d, uint32_t slot)
 {
   uint32_t first = 0;
   const struct device *dev = space_lookup (&d->space, slot, &first);
 
-  for (uint32_t i = 0; dev && i < swapdev_nbad (dev->swapdev); i++)
+  if (!dev || slot - first < SWAPDEV_NRESERVED)
+    return DRUM_SLOT_NONE;
+  for (uint32_t i = 0; i < swapdev_nbad (dev->swapdev); i++)
     if (swapdev_bad_slot (dev->swapdev, i) == slot - first)
-      return true;
-  return false;
-}
-
-bool
-drum_can_hold (struct drum *d, uint32_t slot)
-{
-  uint32_t first = 0;
-
-  return space_lookup (&d->space, slot, &first) && slot - first >= SWAPDEV_NRESERVED &&
-         !drum_is_bad (d, slot);
+      return DRUM_SLOT_BAD;
+  return DRUM_SLOT_GOOD;
 }
 
 /* => holds d->lock. A device that this sync has not come to yet; pinned, so that it stays. NULL: that was the last. */
@@ -296,6 +289,25 @@ pin_unsynced_locked (struct drum *d)
   return NULL;
 }
 
+static int
+sync_device (struct drum *d, struct device *dev)
+{
+  int ret = swapdev_sync (dev->swapdev);
+
+  if (ret < 0)
+    drum_fail_device (d, dev->swapdev, "what was written to it can't be made durable");
+  return ret;
+}
+
+int
+drum_sync_slot (struct drum *d, uint32_t slot)
+{
+  uint32_t device_slot;
+  struct device *dev = drum_device_at (d, slot, &device_slot);
+
+  return dev ? sync_device (d, dev) : -EIO;
+}
+
 int
 drum_sync (struct drum *d)
 {
@@ -308,11 +320,8 @@ drum_sync (struct drum *d)
     int err;
 
     mutex_unlock (&d->lock);
-    err = swapdev_sync (dev->swapdev);
-    if (err < 0) {
-      drum_fail_device (d, dev->swapdev, "what was written to it can't be made durable");
-      ret = err;
-    }
+    err = sync_device (d, dev);
+    ret = err < 0 ? err : ret;
     mutex_lock (&d->lock);
     dev->npins--;
   }

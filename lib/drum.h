@@ -74,13 +74,20 @@ uint32_t drum_claim (struct drum *d, struct slot_run run);
 /* This slot will be claimed soon: have what that needs on its way from memory meanwhile. */
 void drum_prefetch (struct drum *d, uint32_t slot);
 
-/* Can this slot hold a page: is it one of a device's, and neither reserved nor bad? Or is it bad? */
-bool drum_can_hold (struct drum *d, uint32_t slot);
-bool drum_is_bad (struct drum *d, uint32_t slot);
+/* Can this slot hold a page? */
+enum drum_slot_kind {
+  DRUM_SLOT_GOOD,
+  DRUM_SLOT_BAD,
+  DRUM_SLOT_NONE /* on no device, or reserved */
+};
+enum drum_slot_kind drum_slot_kind (struct drum *d, uint32_t slot);
 
 /* Make durable what was written to the devices before. -EIO if one can't do it (then it is failing), or could not before:
  * what is on it may be gone with the power. One at a time. */
 int drum_sync (struct drum *d);
+
+/* The same for the device of this slot, which is used. */
+int drum_sync_slot (struct drum *d, uint32_t slot);
 
 /* Transfer whole pages, consecutive in the drum from slot on; all of the slots are allocated. As swapdev_read. */
 int drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);

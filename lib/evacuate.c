@@ -184,13 +184,15 @@ empty_device (struct pass *pass, bool force)
   return ret;
 }
 
-/* Take the empty device out, once the moves under way let it go. */
+/* Take the empty device out, once the moves under way let it go; and no map on the disk names its slots any more. */
 static int
 let_go (struct pass *pass)
 {
-  int ret;
+  int ret = 0;
 
-  while ((ret = drum_remove (pass->ev->drum, pass->dev)) == -EAGAIN) {
+  for (unsigned i = 0; i < pass->ev->nexports && ret == 0 && pass->ev->durable; i++)
+    ret = export_flush_map (pass->ev->exports[i]);
+  while (ret == 0 && (ret = drum_remove (pass->ev->drum, pass->dev)) == -EAGAIN) {
     ret = job_sleep (pass->job, UNSEEN_MS);
     if (ret < 0)
       break;

@@ -215,6 +215,12 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
+int
+export_flush_map (struct export *e)
+{
+  return e->pages.state ? state_sync_maps (e->pages.state) : 0;
+}
+
 /* A write of some kind has been done; is it to be durable at once? */
 static int
 finish_write (struct export *e, int ret)

@@ -80,8 +80,9 @@ bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
 
-/* Make durable what was acknowledged before: see state_sync. Nothing to do without a state. */
+/* Make durable what was acknowledged before: see state_sync; or just what the map says of it. Nothing to do without a state. */
 int export_flush (struct export *e);
+int export_flush_map (struct export *e);
 
 /* Give back the slots of whole pages in the range; parts of pages at its ends stay as they are. */
 int export_trim (struct export *e, uint64_t length, uint64_t offset);

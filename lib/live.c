@@ -4,6 +4,7 @@
 #include "live.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct live {
   struct jobs *jobs;
   struct medic *medic;
   struct adding *adding;
+  atomic_bool stopping;
   bool rebalancing;
   bool halting; /* or halted, for good */
   unsigned halt_timeout_ms;
@@ -83,6 +85,7 @@ live_create (struct service *service, job_end *ended, void *opaque, struct live 
 void
 live_destroy (struct live *live)
 {
+  atomic_store (&live->stopping, true);
   medic_stop (live->medic);
   jobs_destroy (live->jobs);
   mutex_destroy (&live->mutex);
@@ -155,13 +158,13 @@ add_or_reopen (struct adding *adding, struct job *job)
 
   swapdev_place_init (&place, spec.path);
   ret = drum_reopen_device (service->drum, &place);
+  if (ret == 0) {
+    log_notice ("%s: is open again", spec.path);
+    return service_save (service) < 0 ? -EIO : 0; /* what was said of it is the job's error */
+  }
   if (ret == -EBUSY)
     log_error ("%s: is open already, or its pages are being moved off: cancel that instead",
                spec.path);
-  else if (ret == 0) {
-    ret = service_save (service);
-    log_notice ("%s: is open again", spec.path);
-  }
   if (ret != -ENOENT)
     return ret;
   spec.watch = &watch;
@@ -301,12 +304,16 @@ remove_main (struct job *job, void *opaque)
 {
   struct task *task = opaque;
   struct evacuation ev = everything (task->live);
-  int ret = evacuate_device (job, &ev, task->dev, task->force);
+  struct drum_device_info info;
+  int ret;
 
+  drum_device (ev.drum, task->dev, &info);
+  ret = evacuate_device (job, &ev, task->dev, task->force);
   if (ret == 0)
-    ret = service_drop (task->live->service, task->dev);
-  else
-    service_save (task->live->service); /* it does not leave any more */
+    ret = service_drop (task->live->service, task->dev, info.first, info.prio);
+  else if (ret != -ECANCELED || !atomic_load (&task->live->stopping))
+    service_save (
+      task->live->service); /* it does not leave any more; but for a server that ends, it does */
   if (ret == 0)
     log_notice ("%s: has been removed", task->path);
   task_free (task);

@@ -131,6 +131,7 @@ mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
     mapfile_close (mf);
     return ret;
   }
+  mf->dirty = true; /* who wrote it may have been killed before a sync */
   *opened = mf;
   return 0;
 }

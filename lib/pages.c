@@ -598,6 +598,15 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
   return nmoved;
 }
 
+/* Have the pages that were placed on the disks, before an entry that names them may come there. Only their own devices are waited for. */
+static void
+sync_placed (struct pages *p, const struct chunk *c)
+{
+  for (unsigned i = 0; i < c->n; i++)
+    if (c->fate[i] == PLACED)
+      drum_sync_slot (p->drum, c->to[i].slot);
+}
+
 int
 pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_move *move,
             struct freerange *freed)
@@ -611,8 +620,8 @@ pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_mo
   nmoved = read_to_move (p, &c, move);
   ret = chunk_write (p, &c, move->above, move->buf);
   if (ret == 0) {
-    if (p->state && nmoved > 0)
-      state_sync (p->state); /* if it fails, flushes fail from here on, and nobody relies on them */
+    if (p->state && state_is_durable (p->state))
+      sync_placed (p, &c); /* if it fails, flushes fail from here on, and nobody relies on them */
     ret = chunk_switch (p, &c, freed);
   }
   if (ret < 0)

@@ -92,6 +92,21 @@ dispute (struct pass *pass, uint64_t page, uint32_t slot)
   return 0;
 }
 
+/* This page's slot could not be claimed. */
+static int
+not_claimed (struct pass *pass, uint64_t page, uint32_t slot)
+{
+  switch (drum_slot_kind (pass->r->drum, slot)) {
+  case DRUM_SLOT_GOOD:
+    return dispute (pass, page, slot);
+  case DRUM_SLOT_BAD: /* the label knew at once; the entry of a page that went elsewhere was not flushed */
+    return pass->r->rebooted ? lose (pass, page) : damage (pass, page, "its slot is bad");
+  case DRUM_SLOT_NONE:
+    break;
+  }
+  return damage (pass, page, "its slot is on no device");
+}
+
 /* n pages from page on have consecutive slots. */
 static int
 claim (struct pass *pass, uint64_t page, const struct pagemap_entry *entry, unsigned n)
@@ -106,12 +121,7 @@ claim (struct pass *pass, uint64_t page, const struct pagemap_entry *entry, unsi
       export_restore (pass->export, page + i, entry[i]);
     if (i == n)
       break;
-    if (drum_can_hold (pass->r->drum, entry[i].slot))
-      ret = dispute (pass, page + i, entry[i].slot);
-    else if (pass->r->rebooted && drum_is_bad (pass->r->drum, entry[i].slot))
-      ret = lose (pass, page + i); /* it was found bad after the page had left it */
-    else
-      ret = damage (pass, page + i, "its slot is on no device, or is bad");
+    ret = not_claimed (pass, page + i, entry[i].slot);
   }
   return ret;
 }

@@ -26,7 +26,7 @@ int service_open_known (const struct service_config *config, struct service *ser
                         struct opening *opening);
 
 /* Who the service is, from this start on; and a note in the state that it is about to label its devices so. */
-int service_begin_state (struct service *service);
+int service_begin_state (const struct service_config *config, struct service *service);
 
 /* The size of the default export in the state; 0 if it has none. -EINVAL if another one is asked for. */
 int service_known_size (const struct service_config *config, const struct service *service,
@@ -49,9 +49,5 @@ void service_forget_named (struct service *service);
 
 /* The start is done: all of it is in the state. */
 int service_finish_state (const struct service_config *config, struct service *service);
-
-/* A device is in the drum, or is not any more: this, and all else, is in the state. */
-int service_save_added (struct service *service, const char *path);
-int service_save_removed (struct service *service, const char *path);
 
 #endif

@@ -30,7 +30,6 @@ enum { DEFAULT_EXPORT = 1 }; /* number of its map file */
 struct change {
   struct service *service;
   const struct service_config *config; /* of the start that is being done; or NULL */
-  const char *added, *removed;         /* paths */
   struct manifest_client client;       /* that comes with a higher epoch; or no ID */
 };
 
@@ -39,6 +38,15 @@ is_removed (const struct manifest *m, const char *path)
 {
   for (unsigned i = 0; i < m->nremoved; i++)
     if (strcmp (m->removed[i], path) == 0)
+      return true;
+  return false;
+}
+
+static bool
+is_device (const struct manifest *m, const char *path)
+{
+  for (unsigned i = 0; i < m->ndevices; i++)
+    if (strcmp (m->devices[i].path, path) == 0)
       return true;
   return false;
 }
@@ -59,10 +67,9 @@ refuse_known (const struct service_config *config, const char *path, const char 
     log_warning ("%s: %s: its pages are lost", path, what);
     return 0;
   }
-  log_error (
-    "%s: %s, and the state in %s has pages on it: bring it back, name its new path, or give "
-    "state-repair=yes to lose them",
-    path, what, config->state_dir);
+  log_error ("%s: %s, and belongs to the state in %s: bring it back, name its new path, or give "
+             "state-repair=yes to lose what was on it",
+             path, what, config->state_dir);
   return -EBADMSG;
 }
 
@@ -70,10 +77,7 @@ refuse_known (const struct service_config *config, const char *path, const char 
 static bool
 is_missing (const struct manifest *m, const char *path)
 {
-  for (unsigned i = 0; i < m->ndevices; i++)
-    if (strcmp (m->devices[i].path, path) == 0)
-      return access (path, F_OK) == -1 && errno == ENOENT;
-  return false;
+  return is_device (m, path) && access (path, F_OK) == -1 && errno == ENOENT;
 }
 
 /* Open those that the start names, but for those that were removed while the server ran. */
@@ -179,14 +183,14 @@ seat_known (const struct service_config *config, const struct manifest *m,
   if (!is_of_this_generation (m, swapdev_identity (dev)) && !config->repair) {
     log_error ("%s: is of generation %" PRIu64 ", and the state in %s of %" PRIu64
                ": the state is an old copy, or the device is: put the right one back, or give "
-               "state-repair=yes to lose the pages that are not there any more",
+               "state-repair=yes to have errors for the pages that are not there any more",
                swapdev_path (dev), swapdev_identity (dev)->generation, config->state_dir,
                m->generation);
     return -EBADMSG;
   }
   opening->seat[i] = (struct drum_seat){
     .first = known->first,
-    .state = known->state == DEVICE_CLOSING ? DEVICE_OPEN : (enum drum_device_state) known->state,
+    .state = (enum drum_device_state) known->state, /* never closing: see compose_device */
     .prio = swapdev_prio (dev) == known->given_prio ? known->prio : swapdev_prio (dev),
     .leave = { known->leaving, known->leave_force, known->leave_rate },
   };
@@ -247,7 +251,7 @@ compose_beginning (void *opaque, const struct manifest *before, struct manifest 
 }
 
 int
-service_begin_state (struct service *service)
+service_begin_state (const struct service_config *config, struct service *service)
 {
   const struct manifest *m = state_manifest (service->state);
   struct swapdev_identity *id = &service->identity;
@@ -255,7 +259,9 @@ service_begin_state (struct service *service)
   if (m) {
     uuid_copy (id->drum, m->drum);
     uuid_copy (id->state, m->state);
-    id->generation = m->generation + !m->starting;
+    if (!config->repair ||
+        id->generation < m->generation + !m->starting) /* else labels are newer */
+      id->generation = m->generation + !m->starting;
   } else
     uuid_generate (id->state);
   if (!state_is_durable (service->state))
@@ -275,26 +281,6 @@ add_string (char ***strings, unsigned *n, const char *text)
   return more[*n] ? (++*n, 0) : -ENOMEM;
 }
 
-/* Those that a start is to leave out. */
-static int
-compose_removed (const struct change *change, const struct manifest *before, struct manifest *m)
-{
-  int ret = 0;
-
-  for (unsigned i = 0; i < before->nremoved && ret == 0; i++) {
-    const char *path = before->removed[i];
-
-    if ((change->added && strcmp (path, change->added) == 0) ||
-        (change->removed && strcmp (path, change->removed) == 0) ||
-        (change->config && !is_named (change->config, path)))
-      continue;
-    ret = add_string (&m->removed, &m->nremoved, path);
-  }
-  if (ret == 0 && change->removed)
-    ret = add_string (&m->removed, &m->nremoved, change->removed);
-  return ret;
-}
-
 static int
 compose_device (const struct drum_device_info *info, struct manifest_device *dev)
 {
@@ -306,7 +292,9 @@ compose_device (const struct drum_device_info *info, struct manifest_device *dev
     .given_prio = swapdev_prio (info->swapdev),
     .maxio = swapdev_maxio (info->swapdev),
     .given_maxio = swapdev_asked_maxio (info->swapdev),
-    .state = info->coming ? DEVICE_OPEN : info->state,
+    .state = info->coming                    ? DEVICE_OPEN
+             : info->state == DEVICE_CLOSING ? info->before
+                                             : info->state,
     .leaving = info->leave.wanted,
     .leave_force = info->leave.force,
     .leave_rate = info->leave.rate,
@@ -332,6 +320,22 @@ compose_devices (const struct service *service, struct manifest *m)
     m->ndevices += ret == 0;
   }
   drum_release_devices (service->drum);
+  return ret;
+}
+
+/* Those that a start is to leave out: they are not there any more, whoever comes first to say so. => m has its devices. */
+static int
+compose_removed (const struct service_config *config, const struct manifest *before,
+                 struct manifest *m)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < before->nremoved && ret == 0; i++)
+    if (!is_device (m, before->removed[i]) && (!config || is_named (config, before->removed[i])))
+      ret = add_string (&m->removed, &m->nremoved, before->removed[i]);
+  for (unsigned i = 0; i < before->ndevices && !config && ret == 0; i++)
+    if (!is_device (m, before->devices[i].path) && !is_removed (m, before->devices[i].path))
+      ret = add_string (&m->removed, &m->nremoved, before->devices[i].path);
   return ret;
 }
 
@@ -401,18 +405,6 @@ compose_clients (const struct change *change, struct manifest *m)
   return g.ret;
 }
 
-/* Is a device of the manifest before not in this one? */
-static bool
-has_left (const struct manifest *before, const struct manifest *m)
-{
-  unsigned nfound = 0;
-
-  for (unsigned i = 0; i < before->ndevices; i++)
-    for (unsigned k = 0; k < m->ndevices; k++)
-      nfound += uuid_compare (before->devices[i].uuid, m->devices[k].uuid) == 0;
-  return nfound < before->ndevices;
-}
-
 static int
 compose (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -424,13 +416,9 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   uuid_copy (m->drum, service->identity.drum);
   m->generation = service->identity.generation;
   bootid_read (m->boot);
-  ret = compose_removed (change, before, m);
+  ret = compose_devices (service, m);
   if (ret == 0)
-    ret = compose_devices (service, m);
-  if (ret == 0 && has_left (before, m))
-    state_sync (
-      service
-        ->state); /* so that no map on the disk names its slots; or else a start after a power failure will say so */
+    ret = compose_removed (change->config, before, m);
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)
@@ -496,6 +484,9 @@ service_finish_state (const struct service_config *config, struct service *servi
 
   for (unsigned i = 0; m && i < m->nclients && ret == 0; i++)
     ret = sessions_remember (service->sessions, m->clients[i].id, m->clients[i].epoch);
+  if (ret == 0)
+    ret = state_sync (
+      service->state); /* no map on the disk names slots of a device that the manifest does not */
   return ret < 0 ? ret : update (&(struct change){ .service = service, .config = config });
 }
 
@@ -503,18 +494,6 @@ int
 service_save (struct service *service)
 {
   return update (&(struct change){ .service = service });
-}
-
-int
-service_save_added (struct service *service, const char *path)
-{
-  return update (&(struct change){ .service = service, .added = path });
-}
-
-int
-service_save_removed (struct service *service, const char *path)
-{
-  return update (&(struct change){ .service = service, .removed = path });
 }
 
 int

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "bounce.h"
 #include "drum-devices.h"
@@ -292,7 +293,7 @@ start (const struct service_config *config, struct service *service, struct open
     ret = open_devices (config, service, opening);
   if (ret == 0) {
     choose_identity (opening, &service->identity);
-    ret = service->state ? service_begin_state (service) : 0;
+    ret = service->state ? service_begin_state (config, service) : 0;
   }
   if (ret == 0)
     ret = prepare_devices (opening, service);
@@ -324,6 +325,8 @@ service_start (const struct service_config *config, struct service *service)
   if (ret == 0)
     *service = s;
   else {
+    if (s.state)
+      state_begin_undo (s.state);
     undo_opening (&opening);
     service_undo (&s);
   }
@@ -379,11 +382,14 @@ publish (struct service *service, struct opening *opening)
   ret = seat_device (opening, service, 0);
   if (ret < 0 || !service->state)
     return ret;
-  ret = service_save_added (service, swapdev_path (dev));
+  ret = service_save (service);
   if (ret == 0)
     drum_open_device (service->drum, dev);
-  else if (drum_remove (service->drum, dev) == 0)
+  else {
+    while (drum_remove (service->drum, dev) == -EAGAIN) /* until a sync has let go of it */
+      nanosleep (&(struct timespec){ .tv_nsec = 10000000 }, NULL);
     opening->swapdev[0] = dev; /* to be undone */
+  }
   return ret;
 }
 
@@ -421,14 +427,16 @@ service_add (struct service *service, const struct swapdev_spec *asked)
 }
 
 int
-service_drop (struct service *service, struct swapdev *dev)
+service_drop (struct service *service, struct swapdev *dev, uint32_t first, int prio)
 {
-  struct drum_seat seat = { .state = DEVICE_CLOSED, .prio = swapdev_prio (dev) };
-  int ret = service->state ? service_save_removed (service, swapdev_path (dev)) : 0;
+  struct drum_seat seat = { .first = first, .state = DEVICE_CLOSED, .prio = prio };
+  int ret = service_save (service);
 
-  if (ret < 0 && drum_add_at (service->drum, dev, &seat) == 0)
+  if (ret < 0 && drum_add_at (service->drum, dev, &seat) == 0) {
+    log_error ("%s: is empty, and stays, closed: the state can't be changed", swapdev_path (dev));
     return ret;
-  if (service->state)
+  }
+  if (ret == 0 && service->state)
     swapdev_disown (dev);
   swapdev_close (dev); /* may take long: the last close of a block device writes what is cached */
   return ret;
@@ -474,6 +482,8 @@ service_undo (struct service *service)
     sessions_destroy (service->sessions);
   if (service->export)
     export_destroy (service->export);
+  if (service->state)
+    state_begin_undo (service->state);
   drum_undo (service->drum);
   destroy_bounce (service);
   service_forget_named (service);

@@ -62,11 +62,12 @@ void service_enter_connection (const struct service *service);
 /* One more device, while the service runs; takes as long as the file takes to be allocated. Any thread. */
 int service_add (struct service *service, const struct swapdev_spec *spec);
 
-/* A device has been moved off and taken out of the drum (drum_remove): it goes. If that can't be noted in the state, it is in the drum
- * again, closed. */
-int service_drop (struct service *service, struct swapdev *dev);
+/* A device has been moved off and taken out of the drum (drum_remove), where it had its range from first on: it goes. If that can't be
+ * noted in the state, it is there again, closed. */
+int service_drop (struct service *service, struct swapdev *dev, uint32_t first, int prio);
 
-/* What live changes do to devices is in the state when this returns 0. Nothing to do without one. */
+/* What live changes have done to devices, those that came or went included, is in the state when this returns 0. Nothing to do
+ * without one. */
 int service_save (struct service *service);
 
 /* Make durable what was acknowledged before: state_sync. */

@@ -203,15 +203,31 @@ undo_updates (struct state *s)
   const struct dirent *entry;
   DIR *dir = list (s);
 
-  if (s->found)
-    manifest_save (s->dirfd, s->dir, &s->before);
-  else
-    unlinkat (s->dirfd, MANIFEST_NAME, 0);
   while (dir && (entry = readdir (dir)))
     if (is_new_map (s, entry->d_name))
       unlinkat (s->dirfd, entry->d_name, 0);
   if (dir)
     closedir (dir);
+  if (s->found)
+    manifest_save (s->dirfd, s->dir, &s->before);
+  else
+    unlinkat (s->dirfd, MANIFEST_NAME, 0);
+}
+
+/* The manifest is the one from before, but takes labels of either generation, so that a kill in the midst of it does no harm. */
+void
+state_begin_undo (struct state *s)
+{
+  struct manifest m;
+
+  if (!s->updated || manifest_copy (&s->before, &m) < 0)
+    return;
+  uuid_copy (m.state, s->manifest.state);
+  uuid_copy (m.drum, s->manifest.drum);
+  m.generation = s->manifest.generation;
+  m.starting = true;
+  manifest_save (s->dirfd, s->dir, &m);
+  manifest_free (&m);
 }
 
 void
@@ -332,17 +348,46 @@ state_forget (struct state *s, struct mapfile *mf)
   mutex_unlock (&s->mutex);
 }
 
-/* => s->syncing is ours. What the maps name is on the devices first. */
+/* => s->syncing is ours. */
 static int
-sync_all (struct state *s)
+sync_maps (struct state *s)
 {
-  int ret = drum_sync (s->drum);
+  int ret = 0;
 
   for (unsigned i = 0; i < s->nfiles; i++) {
     int err = mapfile_sync (s->files[i]);
 
     ret = ret < 0 ? ret : err;
   }
+  return ret;
+}
+
+/* => s->syncing is ours. What the maps name is on the devices first. */
+static int
+sync_all (struct state *s)
+{
+  int ret = drum_sync (s->drum), err = sync_maps (s);
+
+  return ret < 0 ? ret : err;
+}
+
+int
+state_sync_maps (struct state *s)
+{
+  int ret;
+
+  if (!s->durable)
+    return 0;
+  mutex_lock (&s->mutex);
+  while (s->syncing)
+    mutex_wait (&s->mutex, &s->synced);
+  s->syncing = true;
+  mutex_unlock (&s->mutex);
+  ret = sync_maps (s);
+  mutex_lock (&s->mutex);
+  s->syncing = false;
+  pthread_cond_broadcast (&s->synced);
+  mutex_unlock (&s->mutex);
   return ret;
 }
 

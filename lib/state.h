@@ -28,14 +28,15 @@ int state_open (const char *dir, bool sync, struct state **s);
 /* The server ends; the folder stays. */
 void state_close (struct state *s);
 
-/* The start failed, or came to nothing: the folder is as it was. */
+/* The start failed, or came to nothing: first, labels and files may be put back as they were; then the folder is as it was. */
+void state_begin_undo (struct state *s);
 void state_undo (struct state *s);
 
 const char *state_dir (const struct state *s);
 bool state_is_durable (const struct state *s);   /* not in memory */
 bool state_syncs_writes (const struct state *s); /* sync=yes */
 
-/* What it said when it was opened; NULL if there was nothing in it. Before the first state_update. */
+/* What it says; NULL if there was nothing in it when it was opened. For the start, which nobody else changes it in. */
 const struct manifest *state_manifest (const struct state *s);
 
 /* Replace the manifest: compose fills in a zeroed one, from the one before (zeroed, if there was none); what it returns, unless 0,
@@ -58,5 +59,8 @@ void state_forget (struct state *s, struct mapfile *mf);
 /* Everything that was acknowledged before is durable when this returns 0. -EIO if that can't be said, now or ever again until the
  * device in question has left. Whoever comes while one sync is under way shares the next one. */
 int state_sync (struct state *s);
+
+/* What the maps say is durable; not what is on the devices. -EIO */
+int state_sync_maps (struct state *s);
 
 #endif

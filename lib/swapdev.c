@@ -28,6 +28,7 @@
 #include "label.h"
 #include "log.h"
 #include "memlock.h"
+#include "mutex.h"
 #include "prealloc.h"
 #include "stats.h"
 #include "turnstile.h"
@@ -54,7 +55,8 @@ struct swapdev {
   struct swapdev_identity identity;
   struct badslots bad;
   _Atomic bool dirty; /* written to since the last sync began */
-  bool unsynced;      /* a sync has failed */
+  struct mutex syncing;
+  bool unsynced; /* syncing; a sync has failed */
   const struct prealloc_watch *watch;
   struct blist *blist;
   struct stats stats[2]; /* of reads, of writes */
@@ -143,10 +145,9 @@ create_file (struct swapdev *dev, uint64_t create_bytes)
   if (ret < 0)
     return ret;
   dev->io.fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (dev->io.fd >= 0) {
-    dev->created = true;
-    return 0;
-  }
+  dev->created = dev->io.fd >= 0;
+  if (dev->created && ftruncate (dev->io.fd, (off_t) create_bytes) == 0)
+    return 0; /* so that a start that is killed leaves what the next one takes */
   int err = errno;
   log_error ("%s: can't be created: %s", path, strerror (err));
   return -err;
@@ -288,11 +289,13 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   dev->io.fd = -1;
   dev->prio = spec->prio;
   dev->asked_maxio = spec->maxio;
+  dev->dirty = true; /* who wrote to it may have been killed before a sync */
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
   bounce_share_init (&dev->share);
   turnstile_init (&dev->turnstile, spec->maxio);
+  mutex_init (&dev->syncing);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
     swapdev_undo (dev);
@@ -407,16 +410,30 @@ swapdev_disown (struct swapdev *dev)
   return write_reserved (dev);
 }
 
+/* => holds dev->syncing. An error is reported once: who sees it keeps it. */
+static int
+sync_locked (struct swapdev *dev)
+{
+  mutex_assert_held (&dev->syncing);
+  while (fdatasync (dev->io.fd) == -1)
+    if (errno != EINTR) {
+      dev->unsynced = true;
+      break;
+    }
+  return dev->unsynced ? -EIO : 0;
+}
+
 int
 swapdev_sync (struct swapdev *dev)
 {
-  if (!dev->unsynced && atomic_exchange (&dev->dirty, false))
-    while (fdatasync (dev->io.fd) == -1)
-      if (errno != EINTR) {
-        dev->unsynced = true;
-        break;
-      }
-  return dev->unsynced ? -EIO : 0;
+  int ret;
+
+  mutex_lock (&dev->syncing); /* also to wait for one that has cleared dirty, and is at it */
+  ret = dev->unsynced ? -EIO : 0;
+  if (ret == 0 && atomic_exchange (&dev->dirty, false))
+    ret = sync_locked (dev);
+  mutex_unlock (&dev->syncing);
+  return ret;
 }
 
 int
@@ -432,6 +449,7 @@ swapdev_close (struct swapdev *dev)
     munmap (dev->blist, blist_bytes (dev->nslots));
   if (dev->io.fd >= 0)
     close (dev->io.fd); /* gives the lock back too */
+  mutex_destroy (&dev->syncing);
   turnstile_destroy (&dev->turnstile);
   bounce_share_destroy (&dev->share);
   free (dev->path);
@@ -443,8 +461,8 @@ swapdev_undo (struct swapdev *dev)
 {
   if (dev->created)
     unlink (dev->path);
-  else if (dev->overwritten)
-    transfer_reserved (dev, dev->saved, true);
+  else if (dev->overwritten && transfer_reserved (dev, dev->saved, true) == 0)
+    fdatasync (dev->io.fd);
   swapdev_close (dev);
 }
 
@@ -552,7 +570,12 @@ swapdev_save_bad (struct swapdev *dev)
 
   badslots_encode (&dev->bad, page);
   ret = devio_transfer (&dev->io, PAGE_BYTES, &iov, 1, true, NULL);
-  return ret == 0 && fdatasync (dev->io.fd) == -1 ? -errno : ret;
+  if (ret < 0)
+    return ret;
+  mutex_lock (&dev->syncing);
+  ret = sync_locked (dev);
+  mutex_unlock (&dev->syncing);
+  return ret;
 }
 
 const struct swapdev_identity *

@@ -81,7 +81,7 @@ int swapdev_prepare (struct swapdev *dev, const struct swapdev_identity *identit
 int swapdev_touch (struct swapdev *dev);
 
 /* Make durable what was written before. Once that has failed nobody knows what is on the device: it fails for ever, with
- * -EIO. Costs nothing if nothing was written since. One at a time. */
+ * -EIO. Costs nothing if nothing was written since. */
 int swapdev_sync (struct swapdev *dev);
 
 /* Its slots hold nothing any more: its label names no state. */
