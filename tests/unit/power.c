@@ -63,6 +63,7 @@ struct op {
 
 static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool recording;
+static bool dying; /* what is synced now would not have been */
 static struct op ops[MAX_OPS];
 static int nops;
 
@@ -334,7 +335,7 @@ __wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t at)
 {
   ssize_t done;
 
-  if (recording && in_write && pthread_equal (pthread_self (), client))
+  if (recording && pthread_equal (pthread_self (), client) && in_write)
     in_write ();
   pthread_mutex_lock (&record_lock);
   done = __real_pwritev (fd, iov, niov, at);
@@ -361,9 +362,9 @@ record_sync (int fd)
 {
   sched_yield (); /* others have their chance to do something just before */
   pthread_mutex_lock (&record_lock);
-  if (recording && fd_dir[fd] != NOBODY)
+  if (recording && !dying && fd_dir[fd] != NOBODY)
     record (SYNC_DIR, fd_dir[fd]);
-  else if (recording && fd_file[fd] != NOBODY)
+  else if (recording && !dying && fd_file[fd] != NOBODY)
     record (SYNC, fd_file[fd]);
   pthread_mutex_unlock (&record_lock);
   sched_yield ();
@@ -620,6 +621,16 @@ is_there (unsigned i)
   return drum_find (service.drum, device[i], &info);
 }
 
+/* A SIGKILL, as far as the files know. */
+static void
+kill_service (void)
+{
+  dying = true;
+  live_destroy (live);
+  service_stop (&service);
+  dying = false;
+}
+
 /* Something that takes a while, with clients beside it, or without; or that is refused. */
 static void
 live_step (void)
@@ -627,8 +638,11 @@ live_step (void)
   unsigned i = (unsigned) rng_below (&rng, 4);
   uint64_t job = 0;
 
-  if (rng_below (&rng, 5) == 0) {
-    stop_service ();
+  if (rng_below (&rng, 4) == 0) {
+    if (rng_below (&rng, 2))
+      stop_service ();
+    else
+      kill_service ();
     start_service ();
     return;
   }

@@ -247,6 +247,8 @@ make (void)
   state_set_drum (state, drum);
   map = get_map (1, true);
   cr_assert_eq (state_keep (state, map), 0);
+  cr_assert_eq (state_sync (state),
+                0); /* the first one takes along what a server before has left */
   nsynced = 0;
 }
 
@@ -283,6 +285,24 @@ assert_synced (const char *files)
   cr_assert (nsynced == strlen (files) && memcmp (synced, files, nsynced) == 0, "%u: %.*s",
              (unsigned) nsynced, (int) nsynced, synced);
   nsynced = 0;
+}
+
+/* A server that was killed has synced nothing: the first one is for all that it may have written. */
+Test (state, the_first_sync_is_for_all)
+{
+  make ();
+  update (1); /* there are no maps without a manifest */
+  unmake ();
+  open_state ();
+  drum = drum_make (1);
+  a = drum_add_file (drum, "a", 0, 100);
+  state_set_drum (state, drum);
+  map = get_map (1, false);
+  cr_assert_eq (state_keep (state, map), 0);
+  nsynced = 0;
+  cr_assert_eq (state_sync (state), 0);
+  assert_synced ("a1");
+  unmake ();
 }
 
 /* What was written to, and first that to which the maps point. */
