@@ -644,6 +644,8 @@ live_step (void)
     else
       kill_service ();
     start_service ();
+    if (rng_below (&rng, 2))
+      client_flush ();
     return;
   }
   if (rng_below (&rng, 4) == 0) /* a device may leave without a page that is moved */
@@ -1057,6 +1059,22 @@ Test (power, places_of_pages_that_rise)
   jobs_wait (live_jobs (live), job);
   for (unsigned i = 0; i < NRISE; i++)
     change (i * PAGE_BYTES, PAGE_BYTES, false, false);
+  end_work ();
+  check_ends (UINT_MAX);
+}
+
+/* What a server that was killed has not synced is flushed by the next one. */
+Test (power, flushes_after_a_kill)
+{
+  rng = rng_for (4);
+  begin (FEW_SLOTS, NSLOTS);
+  for (unsigned i = 0; i < 4; i++) {
+    change (0, NPAGES * PAGE_BYTES, false, false);
+    kill_service ();
+    start_service ();
+    client_flush ();
+    client_change (i, i + 1);
+  }
   end_work ();
   check_ends (UINT_MAX);
 }
