@@ -30,6 +30,13 @@ setup (void)
   unsetenv ("DRUM_CONTROL");
 }
 
+/* A shell that runs us in the background has them ignored. */
+static void __attribute__ ((constructor)) reset_signals (void)
+{
+  signal (SIGINT, SIG_DFL);
+  signal (SIGQUIT, SIG_DFL);
+}
+
 static void
 exec_drumctl (const char *const *args)
 {
