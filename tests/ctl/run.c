@@ -30,10 +30,11 @@ setup (void)
   unsetenv ("DRUM_CONTROL");
 }
 
-/* A shell that runs us in the background has them ignored. */
+/* Who runs us, a shell in the background or a Python program, may have them ignored. */
 static void __attribute__ ((constructor)) reset_signals (void)
 {
   signal (SIGINT, SIG_DFL);
+  signal (SIGPIPE, SIG_DFL);
   signal (SIGQUIT, SIG_DFL);
 }
 
