@@ -310,6 +310,24 @@ start (const struct service_config *config, struct service *service, struct open
   return ret;
 }
 
+/* Leave all as it was before the start; opening has what is not in the drum yet. */
+static void
+undo (struct service *service, struct opening *opening)
+{
+  if (service->sessions)
+    sessions_destroy (service->sessions);
+  if (service->export)
+    export_destroy (service->export);
+  if (service->state)
+    state_begin_undo (service->state);
+  undo_opening (opening);
+  drum_undo (service->drum);
+  destroy_bounce (service);
+  service_forget_named (service);
+  if (service->state)
+    state_undo (service->state);
+}
+
 int
 service_start (const struct service_config *config, struct service *service)
 {
@@ -324,12 +342,8 @@ service_start (const struct service_config *config, struct service *service)
   ret = start (config, &s, &opening, service);
   if (ret == 0)
     *service = s;
-  else {
-    if (s.state)
-      state_begin_undo (s.state);
-    undo_opening (&opening);
-    service_undo (&s);
-  }
+  else
+    undo (&s, &opening);
   return ret;
 }
 
@@ -478,15 +492,7 @@ service_stop (struct service *service)
 void
 service_undo (struct service *service)
 {
-  if (service->sessions)
-    sessions_destroy (service->sessions);
-  if (service->export)
-    export_destroy (service->export);
-  if (service->state)
-    state_begin_undo (service->state);
-  drum_undo (service->drum);
-  destroy_bounce (service);
-  service_forget_named (service);
-  if (service->state)
-    state_undo (service->state);
+  struct opening none = { .n = 0 };
+
+  undo (service, &none);
 }
