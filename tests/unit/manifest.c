@@ -109,20 +109,7 @@ __wrap_fsync (int fd)
   return fails ("fsync", EIO) ? -1 : __real_fsync (fd);
 }
 
-int __real_openat (int dirfd, const char *path, int flags, ...);
-int __wrap_openat (int dirfd, const char *path, int flags, ...);
-
-int
-__wrap_openat (int dirfd, const char *path, int flags, ...)
-{
-  va_list args;
-  mode_t mode;
-
-  va_start (args, flags);
-  mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
-  va_end (args);
-  return fails ("openat", EMFILE) ? -1 : __real_openat (dirfd, path, flags, mode);
-}
+WRAP_OPENAT
 
 static int dirfd;
 static const char *dir;

@@ -36,37 +36,9 @@ WRAP (int, fstat, (int fd, struct stat *st), (fd, st), -1, EIO)
 WRAP (int, ftruncate, (int fd, off_t n), (fd, n), -1, EFBIG)
 WRAP (int, fsync, (int fd), (fd), -1, EIO)
 
-int __wrap_asprintf (char **s, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
+WRAP_ASPRINTF
 
-int
-__wrap_asprintf (char **s, const char *fmt, ...)
-{
-  va_list args;
-  int ret;
-
-  if (fails ("asprintf", ENOMEM))
-    return -1;
-  va_start (args, fmt);
-  ret = vasprintf (s, fmt, args);
-  va_end (args);
-  nallocated += ret != -1;
-  return ret;
-}
-
-int __real_openat (int dirfd, const char *path, int flags, ...);
-int __wrap_openat (int dirfd, const char *path, int flags, ...);
-
-int
-__wrap_openat (int dirfd, const char *path, int flags, ...)
-{
-  va_list args;
-  mode_t mode;
-
-  va_start (args, flags);
-  mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
-  va_end (args);
-  return fails ("openat", EMFILE) ? -1 : __real_openat (dirfd, path, flags, mode);
-}
+WRAP_OPENAT
 
 static bool no_seek_data;
 

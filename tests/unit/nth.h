@@ -8,7 +8,10 @@
 #define DRUM_UNIT_NTH_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { DISARMED = -1 };
@@ -51,6 +54,37 @@ bool fails (const char *call, int err);
   {                             \
     nallocated -= mem != NULL;  \
     __real_free (mem);          \
+  }
+
+/* What takes a variable number of arguments. */
+#define WRAP_ASPRINTF                                                                           \
+  int __wrap_asprintf (char **s, const char *fmt, ...) __attribute__ ((format (printf, 2, 3))); \
+  int __wrap_asprintf (char **s, const char *fmt, ...)                                          \
+  {                                                                                             \
+    va_list args;                                                                               \
+    int ret;                                                                                    \
+                                                                                                \
+    if (fails ("asprintf", ENOMEM))                                                             \
+      return -1;                                                                                \
+    va_start (args, fmt);                                                                       \
+    ret = vasprintf (s, fmt, args);                                                             \
+    va_end (args);                                                                              \
+    nallocated += ret != -1;                                                                    \
+    return ret;                                                                                 \
+  }
+
+#define WRAP_OPENAT                                                                  \
+  int __real_openat (int dirfd, const char *path, int flags, ...);                   \
+  int __wrap_openat (int dirfd, const char *path, int flags, ...);                   \
+  int __wrap_openat (int dirfd, const char *path, int flags, ...)                    \
+  {                                                                                  \
+    va_list args;                                                                    \
+    mode_t mode;                                                                     \
+                                                                                     \
+    va_start (args, flags);                                                          \
+    mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;                              \
+    va_end (args);                                                                   \
+    return fails ("openat", EMFILE) ? -1 : __real_openat (dirfd, path, flags, mode); \
   }
 
 #endif

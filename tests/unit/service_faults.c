@@ -70,20 +70,7 @@ __wrap_open (const char *path, int flags, ...)
   return fails ("open", EMFILE) ? -1 : __real_open (path, flags, mode);
 }
 
-int __real_openat (int dirfd, const char *path, int flags, ...);
-int __wrap_openat (int dirfd, const char *path, int flags, ...);
-
-int
-__wrap_openat (int dirfd, const char *path, int flags, ...)
-{
-  va_list args;
-  mode_t mode;
-
-  va_start (args, flags);
-  mode = flags & O_CREAT ? va_arg (args, mode_t) : 0;
-  va_end (args);
-  return fails ("openat", EMFILE) ? -1 : __real_openat (dirfd, path, flags, mode);
-}
+WRAP_OPENAT
 
 void *__real_realloc (void *mem, size_t n);
 void *__wrap_realloc (void *mem, size_t n);
@@ -99,22 +86,7 @@ __wrap_realloc (void *mem, size_t n)
   return more;
 }
 
-int __wrap_asprintf (char **s, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
-
-int
-__wrap_asprintf (char **s, const char *fmt, ...)
-{
-  va_list args;
-  int ret;
-
-  if (fails ("asprintf", ENOMEM))
-    return -1;
-  va_start (args, fmt);
-  ret = vasprintf (s, fmt, args);
-  va_end (args);
-  nallocated += ret != -1;
-  return ret;
-}
+WRAP_ASPRINTF
 
 /* What can't be read is another boot, and no failure. */
 void __wrap_bootid_read (uuid_t id);
