@@ -574,6 +574,21 @@ Test (state, priorities)
   livedrum_kill ();
 }
 
+/* A removal that a SIGTERM interrupts goes on after it, as it was asked for. */
+Test (state, removal_goes_on)
+{
+  make_state ();
+  start (WITH ("a,prio=5", "b"), NULL);
+  control_wait_moving (
+    control, control_start (control, "'verb': 'remove', 'device': '%s', 'rate': 4096", a));
+  livedrum_stop ();
+  start (WITH ("a,prio=5", "b"), NULL);
+  expect_str (control_device (control, a), "state", "closing");
+  expect_uint (control_job (control, 1), "rate", 4096);
+  expect_pages (0, NPAGES);
+  livedrum_kill ();
+}
+
 /* One that was removed stays away, though it is named, until it is added; then it is as it was added. */
 Test (state, removed_devices)
 {
