@@ -54,6 +54,11 @@ struct field {
   {                                                                              \
     .key = #name_, .kind = kind_, .at = offsetof (struct of, name_), __VA_ARGS__ \
   }
+#define TERM(name_, kind_, ...)                                                         \
+  {                                                                                     \
+    .key = #name_, .kind = kind_, .at = offsetof (struct manifest_export, terms.name_), \
+    __VA_ARGS__                                                                         \
+  }
 #define RANGE(min_, max_) .min = min_, .max = max_
 #define END     \
   {             \
@@ -78,10 +83,24 @@ static const struct field device_fields[] = {
 
 static const struct field removed_fields[] = { { .key = "path", .kind = PATH }, END };
 
+static const struct field removed_export_fields[] = { { .key = "name", .kind = TEXT, .max = 4096 },
+                                                      END };
+
 static const struct field export_fields[] = {
   FIELD (manifest_export, name, TEXT, RANGE (0, 4096)),
   FIELD (manifest_export, size_bytes, U64, RANGE (PAGE_BYTES, INT64_MAX)),
-  FIELD (manifest_export, number, U64, RANGE (0, UINT64_MAX)),
+  FIELD (manifest_export, number, U64, RANGE (1, UINT64_MAX)),
+  FIELD (manifest_export, next_bytes, U64, RANGE (0, INT64_MAX)),
+  FIELD (manifest_export, moving_to, U64, RANGE (0, UINT64_MAX)),
+  TERM (reserve_bytes, U64, RANGE (0, INT64_MAX)),
+  TERM (limit_bytes, U64, RANGE (0, INT64_MAX)),
+  TERM (weight, U32, RANGE (1, EXPORT_WEIGHT_MAX)),
+  TERM (iops, U64, RANGE (0, UINT64_MAX)),
+  TERM (bandwidth, U64, RANGE (0, UINT64_MAX)),
+  TERM (exclusive, BOOL),
+  FIELD (manifest_export, given, TEXT, RANGE (0, 4096)),
+  FIELD (manifest_export, pattern, TEXT, RANGE (0, 4096)),
+  FIELD (manifest_export, used_at, U64, RANGE (0, INT64_MAX)),
   END,
 };
 
@@ -107,6 +126,7 @@ static const struct field manifest_fields[] = {
   LIST_FIELD (devices, DRUM_MAX_DEVICES, device_fields),
   LIST_FIELD (removed, UINT_MAX, removed_fields),
   LIST_FIELD (exports, UINT_MAX, export_fields),
+  LIST_FIELD (removed_exports, UINT_MAX, removed_export_fields),
   LIST_FIELD (clients, UINT_MAX, client_fields),
   END,
 };

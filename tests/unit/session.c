@@ -100,9 +100,11 @@ try_open (const char *id, uint64_t epoch, struct session **session)
 {
   static _Thread_local struct session_name name;
 
+  struct session_wish wish = { .export = (struct export *) exports, .name = &name, .peer = "" };
+
   strcpy (name.id, id);
   name.epoch = epoch;
-  return session_open (sessions, (struct export *) exports, &name, session);
+  return session_open (sessions, &wish, session);
 }
 
 static struct session *
@@ -135,8 +137,11 @@ Test (session, knows_its_export)
   struct session_name name = { .id = "" };
   struct session *one, *two;
 
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[0], &name, &one), 0);
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[1], &name, &two), 0);
+  struct session_wish wish = { .export = (struct export *) &exports[0], .name = &name, .peer = "" };
+
+  cr_assert_eq (session_open (sessions, &wish, &one), 0);
+  wish.export = (struct export *) &exports[1];
+  cr_assert_eq (session_open (sessions, &wish, &two), 0);
   cr_assert_eq (session_export (one), (struct export *) &exports[0]);
   cr_assert_eq (session_export (two), (struct export *) &exports[1]);
   session_close (one);
