@@ -18,6 +18,8 @@
 struct bounce;
 struct drum;
 struct export;
+struct export_spec;
+struct export_template;
 struct sessions;
 struct state;
 
@@ -25,7 +27,13 @@ struct service_config {
   const struct swapdev_spec *devices;
   unsigned ndevices;
   uint32_t stripe_bytes;
-  uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back */
+  /* Of the default export. 0: all usable slots less those kept back; with exports or templates: there is none. */
+  uint64_t size_bytes;
+  const struct export_spec *exports; /* each name once */
+  unsigned nexports;
+  const struct export_template *templates; /* the first that matches counts */
+  unsigned ntemplates;
+  bool overcommit; /* the sizes of all exports may exceed the slots */
   bool checksum;
   bool direct; /* O_DIRECT where it can be */
   enum memlock_mode lock;
