@@ -86,7 +86,9 @@ void export_set_plan (struct export *e, struct export_plan plan);
 
 /* How long has nobody used it, a client that is there, or a request? */
 uint64_t export_idle_ns (const struct export *e, uint64_t now);
-uint64_t export_last_ns (const struct export *e); /* when its last request ended, now_ns; 0: there was none since the server started */
+uint64_t export_last_ns (
+  const struct export
+    *e); /* when its last request ended, now_ns; 0: there was none since the server started */
 
 /* A client comes, or goes (-1); how many there are. */
 void export_count_client (struct export *e, int change);
@@ -141,5 +143,11 @@ int export_move (struct export *e, uint64_t *page, unsigned npages, const struct
 /* The same for pages that are to be looked at (see pages.h), which stay where they are. Returns how many were read. */
 unsigned export_check (struct export *e, uint64_t *page, unsigned npages,
                        const struct pages_check *check);
+
+/* STUB */
+int export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes);
+int export_resize (struct export *e, uint64_t size_bytes);
+int export_pass (struct export *f, struct export *t);
+uint64_t export_key (const struct export *e);
 
 #endif

@@ -575,8 +575,8 @@ start_export_task (struct live *live, enum job_kind kind, const char *name, stru
   task->live = live;
   task->path = strdup (name);
   if (ret == 0)
-    ret = complain (name, task->path ? jobs_start (live->jobs, kind, name, 0, main, task, job)
-                                     : -ENOMEM);
+    ret = complain (name,
+                    task->path ? jobs_start (live->jobs, kind, name, 0, main, task, job) : -ENOMEM);
   if (ret < 0)
     task_free (task);
   return ret;

@@ -348,10 +348,9 @@ report_lines (const char *text, const char *key, json *to)
 static void
 describe_job (const struct job_info *info, json *to)
 {
-  static const char *const kind[] = {
-    "add", "remove", "rebalance", "evacuate", "scrub", "shutdown", "export-remove",
-    "export-resize", "export-move"
-  };
+  static const char *const kind[] = { "add",           "remove",        "rebalance",
+                                      "evacuate",      "scrub",         "shutdown",
+                                      "export-remove", "export-resize", "export-move" };
   static const char *const state[] = { "running", "done", "failed", "cancelled" };
   json *pages;
 

@@ -138,9 +138,9 @@ bury (struct service *service, struct export *e)
 static int
 bear (struct service *service, struct birth *birth)
 {
-  struct export_config config = {
-    .number = ++service->number, .pattern = birth->pattern, .given = birth->given
-  };
+  struct export_config config = { .number = ++service->number,
+                                  .pattern = birth->pattern,
+                                  .given = birth->given };
   int ret = create (service, birth->spec, &config, true, &birth->export);
 
   if (ret < 0)
@@ -257,7 +257,8 @@ check_size (const struct service_config *config, const struct manifest_export *k
   describe (&spec, given);
   if (strcmp (given, known->given) == 0) /* it was resized since */
     return 0;
-  log_error ("export \"%s\": size= is %" PRIu64 " bytes (%s), and the state in %s has it with %" PRIu64
+  log_error ("export \"%s\": size= is %" PRIu64
+             " bytes (%s), and the state in %s has it with %" PRIu64
              " (%s): give that, and then drumctl export-resize",
              known->name, spec.size_bytes, format_bytes (spec.size_bytes, asked), config->state_dir,
              has_bytes, format_bytes (has_bytes, has));
@@ -335,9 +336,9 @@ finish_move (struct service *service, const struct manifest_export *known)
 {
   struct export *from = exports_get (service->exports, known->name);
   struct export *to = find_number (service, known->moving_to);
-  int ret = to ? mapfile_pass (export_file (from), export_file (to), export_key (from),
-                               export_key (to))
-               : 0;
+  int ret =
+    to ? mapfile_pass (export_file (from), export_file (to), export_key (from), export_key (to))
+       : 0;
 
   if (ret < 0)
     log_error ("export \"%s\": its pages can't be moved to \"%s\", which was begun before the "
@@ -357,10 +358,9 @@ restore (const struct service_config *config, struct service *service)
   unsigned n = exports_count (service->exports);
   struct export **e = calloc (n + 1, sizeof (struct export *));
   uint64_t *nlost = calloc (n + 1, sizeof *nlost);
-  struct restore r = { .drum = service->drum,
-                       .exports = e,
-                       .repair = config->repair,
-                       .dir = config->state_dir };
+  struct restore r = {
+    .drum = service->drum, .exports = e, .repair = config->repair, .dir = config->state_dir
+  };
   struct export *next = NULL;
   uuid_t boot;
   int ret = -ENOMEM;
@@ -730,8 +730,7 @@ begin_session (struct service *service, struct export *e, const struct session_n
 }
 
 int
-service_open (struct service *service, const char *text, const char *peer,
-              struct session **session)
+service_open (struct service *service, const char *text, const char *peer, struct session **session)
 {
   struct session_name name;
   struct export *e;

@@ -407,7 +407,8 @@ compare_name (const void *name, const void *export)
 static bool
 has_export (const struct manifest *m, const char *name)
 {
-  return m->nexports > 0 && bsearch (name, m->exports, m->nexports, sizeof *m->exports, compare_name);
+  return m->nexports > 0 &&
+         bsearch (name, m->exports, m->nexports, sizeof *m->exports, compare_name);
 }
 
 static bool
@@ -440,8 +441,7 @@ compose_removed_exports (const struct service_config *config, const struct manif
   for (unsigned i = 0; i < before->nremoved_exports && ret == 0; i++)
     if (!has_export (m, before->removed_exports[i]) &&
         (!config || is_asked_for (config, before->removed_exports[i])))
-      ret =
-        add_string (&m->removed_exports, &m->nremoved_exports, before->removed_exports[i]);
+      ret = add_string (&m->removed_exports, &m->nremoved_exports, before->removed_exports[i]);
   for (unsigned i = 0; i < before->nexports && !config && ret == 0; i++)
     if (*before->exports[i].given && !has_export (m, before->exports[i].name) &&
         !service_removed_export (m, before->exports[i].name))

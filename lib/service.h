@@ -29,10 +29,11 @@ struct service_config {
   const struct swapdev_spec *devices;
   unsigned ndevices;
   uint32_t stripe_bytes;
-  uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back, or none, if there are others */
-  const struct export_spec *exports; /* named ones */
+  /* Of the default export. 0: all usable slots less those kept back; with exports or templates: there is none. */
+  uint64_t size_bytes;
+  const struct export_spec *exports; /* each name once */
   unsigned nexports;
-  const struct export_template *templates;
+  const struct export_template *templates; /* the first that matches counts */
   unsigned ntemplates;
   bool no_overcommit; /* the sizes of all exports may not exceed the slots */
   bool checksum;
@@ -55,9 +56,9 @@ struct service {
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
   struct swapdev_spec *named;       /* with a state: what the start named, copied */
   unsigned nnamed;
-  bool checksum;                /* of exports to come */
-  struct mutex creating;        /* one export at a time; all below */
-  uint64_t number;              /* of the last one's map file */
+  bool checksum;                     /* of exports to come */
+  struct mutex creating;             /* one export at a time; all below */
+  uint64_t number;                   /* of the last one's map file */
   struct export_template *templates; /* copied */
   unsigned ntemplates;
 };

@@ -67,4 +67,7 @@ int state_sync (struct state *s);
 /* What the maps say is durable; not what is on the devices. -EIO */
 int state_sync_maps (struct state *s);
 
+/* STUB */
+int state_resize_map (struct state *s, uint64_t number, uint64_t a, uint64_t b);
+
 #endif

@@ -414,8 +414,8 @@ verb_export_add (const struct call *call)
   const char *name;
   int ret;
 
-  if ((ret = get_name (call, "export", &name)) < 0 || (ret = get_size (call, &spec.size_bytes)) < 0 ||
-      (ret = get_terms (call, &spec.terms)) < 0)
+  if ((ret = get_name (call, "export", &name)) < 0 ||
+      (ret = get_size (call, &spec.size_bytes)) < 0 || (ret = get_terms (call, &spec.terms)) < 0)
     return ret;
   spec.name = (char *) name;
   return service_add_export (live_service (call->live), &spec);

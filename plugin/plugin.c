@@ -149,6 +149,11 @@ drum_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 static const char *
 drum_default_export (int readonly, int is_tls)
 {
+  struct export *e = exports_get (service.exports, "");
+
+  if (!e)
+    return NULL;
+  export_release (e);
   return "";
 }
 
