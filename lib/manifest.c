@@ -572,6 +572,21 @@ check_distinct (const void *items, unsigned n, size_t size,
 }
 
 static void
+check_export (const struct manifest *m, const struct manifest_export *e, struct fault *fault)
+{
+  unsigned i = 0;
+
+  if (e->size_bytes % PAGE_BYTES || e->next_bytes % PAGE_BYTES ||
+      e->terms.reserve_bytes % PAGE_BYTES || e->terms.limit_bytes % PAGE_BYTES)
+    find (fault, -EBADMSG, "a size of an export is not in pages");
+  while (e->moving_to && i < m->nexports &&
+         (m->exports[i].number != e->moving_to || e->moving_to == e->number))
+    i++;
+  if (e->moving_to && i == m->nexports)
+    find (fault, -EBADMSG, "an export moves to one that is not there");
+}
+
+static void
 check (const struct manifest *m, struct fault *fault)
 {
   check_fields (manifest_fields, m, fault);
@@ -579,8 +594,7 @@ check (const struct manifest *m, struct fault *fault)
     if (m->devices[i].nslots - 1 > SLOT_MAX - m->devices[i].first)
       find (fault, -EBADMSG, "a device ends behind the last slot");
   for (unsigned i = 0; i < m->nexports; i++)
-    if (m->exports[i].size_bytes % PAGE_BYTES)
-      find (fault, -EBADMSG, "the size of an export is not in pages");
+    check_export (m, &m->exports[i], fault);
 #define CHECK_DISTINCT(list, by, why) \
   check_distinct (m->list, m->n##list, sizeof *m->list, compare_##by, (why), fault)
   CHECK_DISTINCT (devices, uuids, "two devices have one UUID");

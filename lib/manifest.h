@@ -21,7 +21,7 @@
 
 #define MANIFEST_NAME "manifest" /* in the folder */
 
-enum { MANIFEST_VERSION = 2 };
+enum { MANIFEST_VERSION = 1 };
 
 /* What stays of a device over a restart. */
 struct manifest_device {

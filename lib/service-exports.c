@@ -526,7 +526,6 @@ remove_held (struct service *service, struct export *e, bool *gone)
     return ret;
   }
   *gone = true;
-  log_notice ("export \"%s\": has been removed", export_name (e));
   return 0;
 }
 
@@ -557,8 +556,10 @@ service_remove_export (struct service *service, const char *name)
     ret = remove_held (service, e, &gone);
     sessions_release (service->sessions, &h, gone);
   }
-  if (gone)
+  if (gone) {
+    log_notice ("export \"%s\": has been removed", name);
     bury (service, e);
+  }
   if (e)
     export_release (e);
   return ret;
@@ -676,7 +677,6 @@ make_from_locked (struct service *service, const struct export_template *t, cons
     return -EUSERS;
   }
   spec.name = (char *) name;
-  birth.format = true;
   ret = publish_locked (service, &birth);
   if (ret == 0)
     log_notice ("export \"%s\": has been made from %s", name, t->spec.name);

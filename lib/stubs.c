@@ -1,3 +1,4 @@
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #include <config.h>
 #include <stdint.h>
 #include "export.h"

@@ -356,17 +356,17 @@ clients (void)
 Test (session, remembers)
 {
   cr_assert_str_eq (clients (), "");
-  cr_assert_eq (sessions_remember (sessions, "a", 5), 0);
-  cr_assert_eq (sessions_remember (sessions, "b", UINT64_MAX), 0);
-  cr_assert_eq (sessions_remember (sessions, "a", 4), 0);
-  cr_assert_eq (sessions_remember (sessions, "c", 0), 0);
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.0 ");
+  cr_assert_eq (sessions_remember (sessions, "@a", 5), 0);
+  cr_assert_eq (sessions_remember (sessions, "@b", UINT64_MAX), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 4), 0);
+  cr_assert_eq (sessions_remember (sessions, "@c", 0), 0);
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.0 ");
   expect_refused ("a", 4, -ESTALE);
   session_close (must_open ("b", UINT64_MAX));
   session_close (must_open ("a", 5));
   session_close (must_open ("", 9));
   session_close (must_open ("c", 1));
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.1 ");
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.1 ");
 }
 
 /* Those without a session are forgotten, the one opened longest ago first; those with one never. */
@@ -379,7 +379,7 @@ Test (session, forgets)
   session_close (must_open ("three", 5));
   session_close (must_open ("two", 5));
   for (unsigned i = 3; i < SESSION_CLIENTS_MAX; i++)
-    cr_assert_eq (sessions_remember (sessions, str ("x%u", i), 7), 0);
+    cr_assert_eq (sessions_remember (sessions, str ("@x%u", i), 7), 0);
   expect_refused ("three", 4, -ESTALE); /* but it is known, and now the last one */
   held[0] = must_open ("more", 1);
   expect_refused ("three", 4, -ESTALE);
@@ -388,7 +388,7 @@ Test (session, forgets)
   for (unsigned i = 2; i < SESSION_CLIENTS_MAX - 1; i++)
     held[i] = must_open (str ("y%u", i), 1);
   expect_refused ("z", 1, -EUSERS);
-  cr_assert_eq (sessions_remember (sessions, "z", 1), -EUSERS);
+  cr_assert_eq (sessions_remember (sessions, "@z", 1), -EUSERS);
   session_close (must_open ("", 0));
   session_close (must_open ("one", 6));
   session_close (one);
@@ -436,7 +436,7 @@ expect_noted (unsigned n, uint64_t epoch)
 Test (session, notes)
 {
   start_noting ();
-  cr_assert_eq (sessions_remember (sessions, "a", 3), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 3), 0);
   session_close (must_open ("a", 3));
   session_close (must_open ("", 7));
   expect_refused ("a", 2, -ESTALE);
