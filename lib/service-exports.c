@@ -235,6 +235,7 @@ service_create_exports (const struct service_config *config, struct service *ser
   struct export_spec spec = default_spec (config);
   int ret = 0;
 
+  drum_set_overcommit (service->drum, !config->no_overcommit);
   for (unsigned i = 0; m && i < m->nexports && ret == 0; i++) {
     struct export *e = exports_get (service->exports, m->exports[i].name);
 
