@@ -121,10 +121,10 @@ format_pages (uint64_t npages, char text[16])
   return format_bytes (npages * PAGE_BYTES, text);
 }
 
-/* The drum can't promise what is wanted, or (force) may come to break that. */
+/* The drum can't promise what is wanted. */
 static void
 say_shortage (const struct export *e, const struct room_promise *want,
-              const struct room_shortage *shortage, bool force)
+              const struct room_shortage *shortage)
 {
   static const char *const what[] = {
     [ROOM_OF_RESERVES] = "all reserves",
@@ -134,7 +134,7 @@ say_shortage (const struct export *e, const struct room_promise *want,
   bool size = shortage->of == ROOM_OF_SIZES;
   char text[3][16];
 
-  (force ? log_warning : log_error) (
+  log_error (
     "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
     "less",
     e->name, size ? "a size" : "a reserve",
@@ -151,8 +151,8 @@ promise (struct export *e, const struct room_promise *want, bool force)
   int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
 
   if (ret < 0)
-    say_shortage (e, want, &shortage, force);
-  return force ? 0 : ret;
+    say_shortage (e, want, &shortage);
+  return ret;
 }
 
 /* FreeBSD's swapon_check_swzone. */
