@@ -342,6 +342,19 @@ drum_set_overcommit (struct drum *d, bool overcommit)
                  format_bytes (nusable * PAGE_BYTES, usable_text));
 }
 
+int
+drum_may_pass_account (struct drum *d, const struct room_account *from,
+                       const struct room_account *to, uint64_t npages,
+                       struct room_shortage *shortage)
+{
+  int ret;
+
+  mutex_lock (&d->lock);
+  ret = room_may_pass (&d->room, from, to, npages, shortage);
+  mutex_unlock (&d->lock);
+  return ret;
+}
+
 void
 drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
                    uint64_t npages)

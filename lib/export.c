@@ -840,22 +840,31 @@ export_resize (struct export *e, uint64_t size_bytes)
   return ret;
 }
 
-/* Would it have more pages than it may? */
+/* Would it have more pages than it may, or from not what it was promised? */
 static int
-check_limit (const struct export *from, const struct export *to)
+check_promises (const struct export *from, const struct export *to)
 {
   uint64_t limit = drum_promised (to->pages.drum, &to->pages.account).nlimit;
-  uint64_t page = 0, end = npages_of (from), n = export_npages_used (to);
+  uint64_t page = 0, end = npages_of (from), has = export_npages_used (to), npassed = 0;
+  struct room_shortage shortage;
   char text[2][16];
 
-  if (limit == 0)
-    return 0;
   for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
-    n += pagemap_has_slot (pagemap_get (from->pages.map, page)) && pages_is_hole (&to->pages, page);
-  if (n <= limit)
+    npassed +=
+      pagemap_has_slot (pagemap_get (from->pages.map, page)) && pages_is_hole (&to->pages, page);
+  if (limit && has + npassed > limit) {
+    log_error (
+      "export \"%s\": would have %s of pages, and its limit is %s: give a higher one first",
+      to->name, format_pages (has + npassed, text[0]), format_pages (limit, text[1]));
+    return -ENOSPC;
+  }
+  if (drum_may_pass_account (from->pages.drum, &from->pages.account, &to->pages.account, npassed,
+                             &shortage) == 0)
     return 0;
-  log_error ("export \"%s\": would have %s of pages, and its limit is %s: give a higher one first",
-             to->name, format_pages (n, text[0]), format_pages (limit, text[1]));
+  log_error (
+    "export \"%s\": %s would be reserved and not used then, and the drum has %s free: give it "
+    "a smaller reserve first",
+    from->name, format_pages (shortage.npages, text[0]), format_pages (shortage.nslots, text[1]));
   return -ENOSPC;
 }
 
@@ -877,7 +886,7 @@ export_may_pass (const struct export *from, const struct export *to)
         from->name, to->name, format_bytes (export_size_bytes (to), has));
       return -EFBIG;
     }
-  return check_limit (from, to);
+  return check_promises (from, to);
 }
 
 int

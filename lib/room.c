@@ -184,6 +184,20 @@ room_promise (struct room *r, struct room_account *a, const struct room_promise 
   check_limit (a);
 }
 
+int
+room_may_pass (const struct room *r, const struct room_account *from, const struct room_account *to,
+               uint64_t npages, struct room_shortage *shortage)
+{
+  uint64_t npromised = r->npromised - unfilled (from) - unfilled (to) + from->promise.nreserved +
+                       less (to->promise.nreserved, nused_by (to) + npages);
+  uint64_t nfree = nfree_for_promises (r) + less (nused_by (from), npages);
+
+  if (npromised <= r->npromised || npromised <= nfree)
+    return 0;
+  *shortage = (struct room_shortage){ ROOM_OF_PROMISED, npromised, nfree };
+  return -ENOSPC;
+}
+
 bool
 room_suffices (const struct room *r, struct room_shortage *shortage)
 {

@@ -103,6 +103,10 @@ int room_may_promise (const struct room *r, const struct room_account *a,
                       const struct room_promise *want, struct room_shortage *shortage);
 void room_promise (struct room *r, struct room_account *a, const struct room_promise *want);
 
+/* Can the promises still be kept if npages of one account pass to the other, and the first has none then? -ENOSPC, and why not. */
+int room_may_pass (const struct room *r, const struct room_account *from,
+                   const struct room_account *to, uint64_t npages, struct room_shortage *shortage);
+
 /* Are there slots enough, used or not, for the reserves of all, and, without overcommit, for their sizes? If not, why not. */
 bool room_suffices (const struct room *r, struct room_shortage *shortage);
 
