@@ -19,6 +19,7 @@
 #include "freerange.h"
 #include "log.h"
 #include "mapfile.h"
+#include "mutex.h"
 #include "pagemap.h"
 #include "pages.h"
 #include "pagesum.h"
@@ -32,9 +33,15 @@ struct export
 {
   struct pages pages;
   struct rangelock ranges;
-  char *name;
+  _Atomic unsigned nusers; /* export_hold */
+  char *name, *pattern, *given;
   uint64_t size_bytes;
+  uint64_t number;
   _Atomic int nclients;
+  _Atomic int64_t left_ns; /* when it was made, or a client went */
+  struct mutex mutex;      /* all below; a leaf */
+  struct export_terms terms;
+  struct export_plan plan;
   struct stats stats[EXPORT_NOPS];
 };
 
@@ -78,6 +85,31 @@ cut_end (const struct cut *c)
   return c->end + (c->tail_bytes > 0);
 }
 
+static int
+copy_name (const char *from, char **to)
+{
+  *to = from ? strdup (from) : NULL;
+  return from && !*to ? -ENOMEM : 0;
+}
+
+static int
+copy_names (struct export *e, const struct export_config *config)
+{
+  int ret = copy_name (config->name, &e->name);
+
+  if (ret == 0)
+    ret = copy_name (config->pattern, &e->pattern);
+  return ret < 0 ? ret : copy_name (config->given, &e->given);
+}
+
+static void
+free_names (struct export *e)
+{
+  free (e->name);
+  free (e->pattern);
+  free (e->given);
+}
+
 int
 export_create (struct drum *d, const struct export_config *config, struct export **ep)
 {
@@ -93,13 +125,19 @@ export_create (struct drum *d, const struct export_config *config, struct export
   if (!e)
     return -ENOMEM;
   memset (e, 0, sizeof *e);
-  e->name = strdup (config->name);
-  ret = e->name ? pagemap_create (npages, &e->pages.map) : -ENOMEM;
+  ret = copy_names (e, config);
+  if (ret == 0)
+    ret = pagemap_create (npages, &e->pages.map);
   if (ret < 0) {
-    free (e->name);
+    free_names (e);
     free (e);
     return ret;
   }
+  e->nusers = 1;
+  e->number = config->number;
+  e->left_ns = (int64_t) (now_ns () - config->idle_ns);
+  e->terms.weight = EXPORT_WEIGHT_DEFAULT;
+  mutex_init (&e->mutex);
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
   e->pages.drum = d;
@@ -124,8 +162,22 @@ export_destroy (struct export *e)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
   rangelock_destroy (&e->ranges);
-  free (e->name);
+  mutex_destroy (&e->mutex);
+  free_names (e);
   free (e);
+}
+
+void
+export_hold (struct export *e)
+{
+  atomic_fetch_add (&e->nusers, 1);
+}
+
+void
+export_release (struct export *e)
+{
+  if (atomic_fetch_sub (&e->nusers, 1) == 1)
+    export_destroy (e);
 }
 
 int
@@ -158,10 +210,86 @@ export_npages_used (const struct export *e)
   return atomic_load_explicit (&e->pages.nused, memory_order_relaxed);
 }
 
+uint64_t
+export_number (const struct export *e)
+{
+  return e->number;
+}
+
+const char *
+export_pattern (const struct export *e)
+{
+  return e->pattern;
+}
+
+const char *
+export_given (const struct export *e)
+{
+  return e->given;
+}
+
+void
+export_get_terms (struct export *e, struct export_terms *terms)
+{
+  mutex_lock (&e->mutex);
+  *terms = e->terms;
+  mutex_unlock (&e->mutex);
+}
+
+int
+export_set_terms (struct export *e, const struct export_terms *terms, bool force)
+{
+  mutex_lock (&e->mutex);
+  e->terms = *terms;
+  mutex_unlock (&e->mutex);
+  (void) force;
+  return 0;
+}
+
+void
+export_get_plan (struct export *e, struct export_plan *plan)
+{
+  mutex_lock (&e->mutex);
+  *plan = e->plan;
+  mutex_unlock (&e->mutex);
+}
+
+void
+export_set_plan (struct export *e, struct export_plan plan)
+{
+  mutex_lock (&e->mutex);
+  e->plan = plan;
+  mutex_unlock (&e->mutex);
+}
+
 void
 export_count_client (struct export *e, int change)
 {
+  if (change < 0)
+    atomic_store (&e->left_ns, (int64_t) now_ns ());
   atomic_fetch_add (&e->nclients, change);
+}
+
+uint64_t
+export_last_ns (const struct export *e)
+{
+  uint64_t last = 0;
+
+  for (enum export_op op = 0; op < EXPORT_NOPS; op++) {
+    uint64_t ns = atomic_load_explicit (&e->stats[op].last_ns, memory_order_relaxed);
+
+    last = ns > last ? ns : last;
+  }
+  return last;
+}
+
+uint64_t
+export_idle_ns (const struct export *e, uint64_t now)
+{
+  int64_t last = (int64_t) export_last_ns (e), left = atomic_load (&e->left_ns);
+
+  last = left > last ? left : last;
+  return export_nclients (e) > 0 || last > (int64_t) now ? 0 : now - (uint64_t) last;
 }
 
 unsigned
@@ -213,12 +341,6 @@ int
 export_flush (struct export *e)
 {
   return e->pages.state ? state_sync (e->pages.state) : 0;
-}
-
-int
-export_flush_map (struct export *e)
-{
-  return e->pages.state ? state_sync_maps (e->pages.state) : 0;
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
@@ -303,6 +425,15 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
   int ret = clear_range (e, c.first, c.end);
   stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
   return ret;
+}
+
+void
+export_clear (struct export *e)
+{
+  if (e->pages.file)
+    mapfile_close (e->pages.file);
+  e->pages.file = NULL;
+  clear_range (e, 0, e->size_bytes >> PAGE_SHIFT);
 }
 
 /* => holds no range. Zero a part of a page. */

@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "terms.h"
+
 struct drum;
 struct export;
 struct mapfile;
@@ -41,14 +43,28 @@ struct export_config {
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
+  uint64_t number;     /* of that file */
+  uint64_t idle_ns;    /* since its last use, before a restart */
+  const char *pattern; /* of the template that it is made from; NULL: none */
+  const char *given;   /* what the start said of it; NULL: nothing */
+};
+
+/* What is being done to it as a whole, to be finished at the next start if this one does not live to see it; zeroed: nothing. */
+struct export_plan {
+  uint64_t next_bytes; /* it is to have this size */
+  uint64_t moving_to;  /* its pages pass to the export of this number */
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
  * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). */
 int export_create (struct drum *d, const struct export_config *config, struct export **e);
 
-/* All requests have ended. Its slots are not freed: the drum ends too. */
+/* All requests have ended. Its slots are not freed: the drum ends too, or it was emptied (export_clear). */
 void export_destroy (struct export *e);
+
+/* It has one user, who made it, and may have more; the last one who lets go of it destroys it. Any thread. */
+void export_hold (struct export *e);
+void export_release (struct export *e);
 
 /* Have all memory of its page map now: 2 MiB for each GiB. -ENOMEM. */
 int export_touch (struct export *e);
@@ -57,6 +73,22 @@ const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 bool export_has_checksums (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
+
+uint64_t export_number (const struct export *e);
+const char *export_pattern (const struct export *e); /* NULL: it is made from no template */
+const char *export_given (const struct export *e);   /* NULL */
+
+/* What it was promised and may have; any thread. */
+void export_get_terms (struct export *e, struct export_terms *terms);
+int export_set_terms (struct export *e, const struct export_terms *terms, bool force);
+void export_get_plan (struct export *e, struct export_plan *plan);
+void export_set_plan (struct export *e, struct export_plan plan);
+
+/* How long has nobody used it, a client that is there, or a request? */
+uint64_t export_idle_ns (const struct export *e, uint64_t now);
+uint64_t export_last_ns (
+  const struct export
+    *e); /* when its last request ended, now_ns; 0: there was none since the server started */
 
 /* A client comes, or goes (-1); how many there are. */
 void export_count_client (struct export *e, int change);
@@ -80,12 +112,14 @@ bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
 
-/* Make durable what was acknowledged before: see state_sync; or just what the map says of it. Nothing to do without a state. */
+/* Make durable what was acknowledged before: see state_sync. Nothing to do without a state. */
 int export_flush (struct export *e);
-int export_flush_map (struct export *e);
 
 /* Give back the slots of whole pages in the range; parts of pages at its ends stay as they are. */
 int export_trim (struct export *e, uint64_t length, uint64_t offset);
+
+/* Give back all that it has: nobody uses it any more, but for walks (export_move, export_check). Its file is closed, and stays as it was. */
+void export_clear (struct export *e);
 
 /* Make the range read as zeroes. fast: -EOPNOTSUPP, and nothing changed, if that needs a part of a page to be read. */
 int export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast);
@@ -109,5 +143,11 @@ int export_move (struct export *e, uint64_t *page, unsigned npages, const struct
 /* The same for pages that are to be looked at (see pages.h), which stay where they are. Returns how many were read. */
 unsigned export_check (struct export *e, uint64_t *page, unsigned npages,
                        const struct pages_check *check);
+
+/* STUB */
+int export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes);
+int export_resize (struct export *e, uint64_t size_bytes);
+int export_pass (struct export *f, struct export *t);
+uint64_t export_key (const struct export *e);
 
 #endif

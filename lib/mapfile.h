@@ -52,4 +52,7 @@ int mapfile_read (struct mapfile *mf,
  * disk: it fails for ever, with the same error. */
 int mapfile_sync (struct mapfile *mf);
 
+/* STUB */
+int mapfile_pass (struct mapfile *f, struct mapfile *t, uint64_t a, uint64_t b);
+
 #endif

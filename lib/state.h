@@ -51,6 +51,10 @@ int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, s
 /* Give one that should be there its size: see mapfile_repair. */
 int state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *nlost);
 
+/* Remove the map file of an export that the manifest does not know (any more); or all such. If that fails they do no harm. */
+void state_remove_map (struct state *s, uint64_t number);
+void state_sweep (struct state *s);
+
 /* What state_sync makes durable: the devices of this drum, and a map file, until state_forget. -ENOMEM */
 void state_set_drum (struct state *s, struct drum *d);
 int state_keep (struct state *s, struct mapfile *mf);
@@ -62,5 +66,8 @@ int state_sync (struct state *s);
 
 /* What the maps say is durable; not what is on the devices. -EIO */
 int state_sync_maps (struct state *s);
+
+/* STUB */
+int state_resize_map (struct state *s, uint64_t number, uint64_t a, uint64_t b);
 
 #endif

@@ -23,12 +23,10 @@
 static struct swapdev_spec *devices;
 static struct export_spec *exports;
 static struct export_template *templates;
-static bool force;
+static bool force, overcommit = true;
 static char *control; /* path of the socket */
 static char *state;   /* and of the folder */
-static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES,
-                                        .checksum = true,
-                                        .overcommit = true };
+static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true };
 
 static int
 make_absolute (struct swapdev_spec *spec)
@@ -147,7 +145,7 @@ config_key (const char *key, const char *value)
   if (strcmp (key, "template") == 0)
     return add_template (value);
   if (strcmp (key, "overcommit") == 0)
-    return parse_bool ("overcommit=", value, &config.overcommit);
+    return parse_bool ("overcommit=", value, &overcommit);
   if (strcmp (key, "size") == 0)
     return set_size (value);
   if (strcmp (key, "stripe") == 0)
@@ -221,6 +219,7 @@ config_complete (void)
     }
   }
   config.devices = devices;
+  config.no_overcommit = !overcommit;
   config.exports = exports;
   config.templates = templates;
   config.state_dir = state;

@@ -100,9 +100,11 @@ try_open (const char *id, uint64_t epoch, struct session **session)
 {
   static _Thread_local struct session_name name;
 
+  struct session_wish wish = { .export = (struct export *) exports, .name = &name, .peer = "" };
+
   strcpy (name.id, id);
   name.epoch = epoch;
-  return session_open (sessions, (struct export *) exports, &name, session);
+  return session_open (sessions, &wish, session);
 }
 
 static struct session *
@@ -135,8 +137,11 @@ Test (session, knows_its_export)
   struct session_name name = { .id = "" };
   struct session *one, *two;
 
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[0], &name, &one), 0);
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[1], &name, &two), 0);
+  struct session_wish wish = { .export = (struct export *) &exports[0], .name = &name, .peer = "" };
+
+  cr_assert_eq (session_open (sessions, &wish, &one), 0);
+  wish.export = (struct export *) &exports[1];
+  cr_assert_eq (session_open (sessions, &wish, &two), 0);
   cr_assert_eq (session_export (one), (struct export *) &exports[0]);
   cr_assert_eq (session_export (two), (struct export *) &exports[1]);
   session_close (one);
@@ -351,17 +356,17 @@ clients (void)
 Test (session, remembers)
 {
   cr_assert_str_eq (clients (), "");
-  cr_assert_eq (sessions_remember (sessions, "a", 5), 0);
-  cr_assert_eq (sessions_remember (sessions, "b", UINT64_MAX), 0);
-  cr_assert_eq (sessions_remember (sessions, "a", 4), 0);
-  cr_assert_eq (sessions_remember (sessions, "c", 0), 0);
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.0 ");
+  cr_assert_eq (sessions_remember (sessions, "@a", 5), 0);
+  cr_assert_eq (sessions_remember (sessions, "@b", UINT64_MAX), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 4), 0);
+  cr_assert_eq (sessions_remember (sessions, "@c", 0), 0);
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.0 ");
   expect_refused ("a", 4, -ESTALE);
   session_close (must_open ("b", UINT64_MAX));
   session_close (must_open ("a", 5));
   session_close (must_open ("", 9));
   session_close (must_open ("c", 1));
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.1 ");
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.1 ");
 }
 
 /* Those without a session are forgotten, the one opened longest ago first; those with one never. */
@@ -374,7 +379,7 @@ Test (session, forgets)
   session_close (must_open ("three", 5));
   session_close (must_open ("two", 5));
   for (unsigned i = 3; i < SESSION_CLIENTS_MAX; i++)
-    cr_assert_eq (sessions_remember (sessions, str ("x%u", i), 7), 0);
+    cr_assert_eq (sessions_remember (sessions, str ("@x%u", i), 7), 0);
   expect_refused ("three", 4, -ESTALE); /* but it is known, and now the last one */
   held[0] = must_open ("more", 1);
   expect_refused ("three", 4, -ESTALE);
@@ -383,7 +388,7 @@ Test (session, forgets)
   for (unsigned i = 2; i < SESSION_CLIENTS_MAX - 1; i++)
     held[i] = must_open (str ("y%u", i), 1);
   expect_refused ("z", 1, -EUSERS);
-  cr_assert_eq (sessions_remember (sessions, "z", 1), -EUSERS);
+  cr_assert_eq (sessions_remember (sessions, "@z", 1), -EUSERS);
   session_close (must_open ("", 0));
   session_close (must_open ("one", 6));
   session_close (one);
@@ -431,7 +436,7 @@ expect_noted (unsigned n, uint64_t epoch)
 Test (session, notes)
 {
   start_noting ();
-  cr_assert_eq (sessions_remember (sessions, "a", 3), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 3), 0);
   session_close (must_open ("a", 3));
   session_close (must_open ("", 7));
   expect_refused ("a", 2, -ESTALE);

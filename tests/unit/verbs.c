@@ -20,6 +20,7 @@
 #include "asking.h"
 #include "files.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 TestSuite (verbs, .init = asking_setup, .fini = asking_teardown, .timeout = 60);
 
@@ -319,9 +320,7 @@ Test (verbs, shutdown)
 {
   struct session *session;
 
-  cr_assert_eq (
-    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
-    0);
+  cr_assert_eq (service_open (&service, "", "", &session), 0);
   cr_assert_eq (session_begin (session), 0);
   cr_assert_eq (ask ("{'verb': 'shutdown'}"), -EAGAIN);
   cr_assert_eq (ask_since (59999, "{'verb': 'shutdown'}"), -EAGAIN);
