@@ -10,6 +10,7 @@
 #include "export.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ struct export
   _Atomic int nclients;
   _Atomic int64_t left_ns; /* when it was made, or a client went */
   struct mutex mutex;      /* all below; a leaf */
-  struct export_terms terms;
+  struct export_terms terms; /* reserve and limit are the account's */
   struct export_plan plan;
   struct stats stats[EXPORT_NOPS];
 };
@@ -110,6 +111,46 @@ free_names (struct export *e)
   free (e->given);
 }
 
+static const char *
+format_pages (uint64_t npages, char text[16])
+{
+  return format_bytes (npages * PAGE_BYTES, text);
+}
+
+/* The drum can't promise what is wanted, or (force) may come to break that. */
+static void
+say_shortage (const struct export *e, const struct room_promise *want,
+              const struct room_shortage *shortage, bool force)
+{
+  static const char *const what[] = {
+    [ROOM_OF_RESERVES] = "all reserves",
+    [ROOM_OF_PROMISED] = "what is reserved and not used",
+    [ROOM_OF_SIZES] = "all sizes",
+  };
+  bool size = shortage->of == ROOM_OF_SIZES;
+  char text[3][16];
+
+  (force ? log_warning : log_error) (
+    "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
+    "less",
+    e->name, size ? "a size" : "a reserve",
+    format_pages (size ? want->nsize : want->nreserved, text[0]), what[shortage->of],
+    format_pages (shortage->npages, text[1]), format_pages (shortage->nslots, text[2]),
+    shortage->of == ROOM_OF_PROMISED ? " free" : "", size ? " (overcommit=no)" : "");
+}
+
+/* Says if that can't be. */
+static int
+promise (struct export *e, const struct room_promise *want, bool force)
+{
+  struct room_shortage shortage;
+  int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
+
+  if (ret < 0)
+    say_shortage (e, want, &shortage, force);
+  return force ? 0 : ret;
+}
+
 int
 export_create (struct drum *d, const struct export_config *config, struct export **ep)
 {
@@ -146,6 +187,13 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->pages.file = config->file;
   e->pages.state = config->state;
   e->pages.key = pagesum_export_key (config->name);
+  e->pages.account.name = e->name;
+  ret = promise (e, &(struct room_promise){ .nsize = npages }, false);
+  if (ret < 0) {
+    e->pages.file = NULL; /* still the caller's */
+    export_destroy (e);
+    return ret;
+  }
   if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
     log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
                  "smaller size=",
@@ -158,6 +206,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
 void
 export_destroy (struct export *e)
 {
+  promise (e, &(struct room_promise){ .nsize = 0 }, false);
   if (e->pages.file)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
@@ -207,7 +256,89 @@ export_has_checksums (const struct export *e)
 uint64_t
 export_npages_used (const struct export *e)
 {
-  return atomic_load_explicit (&e->pages.nused, memory_order_relaxed);
+  return atomic_load_explicit (&e->pages.account.nused, memory_order_relaxed);
+}
+
+uint64_t
+export_reserve_bytes (const struct export *e)
+{
+  return drum_promised (e->pages.drum, &e->pages.account).nreserved << PAGE_SHIFT;
+}
+
+uint64_t
+export_limit_bytes (const struct export *e)
+{
+  return drum_promised (e->pages.drum, &e->pages.account).nlimit << PAGE_SHIFT;
+}
+
+static int
+refuse_promise (const struct export *e, const char *what, uint64_t bytes, const char *than,
+                uint64_t than_bytes)
+{
+  char text[2][16];
+
+  log_error ("export \"%s\": a %s of %s is less than its %s of %s", e->name, what,
+             format_bytes (bytes, text[0]), than, format_bytes (than_bytes, text[1]));
+  return -EINVAL;
+}
+
+int
+export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+{
+  struct room_promise want = { .nsize = e->size_bytes >> PAGE_SHIFT,
+                               .nreserved = reserve_bytes >> PAGE_SHIFT,
+                               .nlimit = limit_bytes >> PAGE_SHIFT };
+
+  if (reserve_bytes % PAGE_BYTES || limit_bytes % PAGE_BYTES) {
+    log_error ("export \"%s\": reserve and limit have to be multiples of %u bytes", e->name,
+               PAGE_BYTES);
+    return -EINVAL;
+  }
+  if (reserve_bytes > e->size_bytes)
+    return refuse_promise (e, "size", e->size_bytes, "reserve", reserve_bytes);
+  if (limit_bytes && limit_bytes < reserve_bytes)
+    return refuse_promise (e, "limit", limit_bytes, "reserve", reserve_bytes);
+  return promise (e, &want, force);
+}
+
+/* Pages of the range that have no slot, as it is now. */
+static uint64_t
+count_holes (const struct export *e, uint64_t page, uint64_t end)
+{
+  uint64_t n = end - page;
+
+  for (; (page = pagemap_next (e->pages.map, page, end)) < end; page++)
+    n -= pagemap_has_slot (pagemap_get (e->pages.map, page));
+  return n;
+}
+
+int
+export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+{
+  uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
+  struct cut c = cut_range (length, offset);
+  char text[2][16];
+  int ret;
+
+  if (length > e->size_bytes || offset > e->size_bytes - length) {
+    log_error ("export \"%s\": has no %s at %s: its size is %" PRIu64 " bytes", e->name,
+               format_bytes (length, text[0]), format_bytes (offset, text[1]), e->size_bytes);
+    return -EINVAL;
+  }
+  /* In this order a page that is written meanwhile counts at least once. */
+  want = count_holes (e, cut_start (&c), cut_end (&c)) << PAGE_SHIFT;
+  want += export_npages_used (e) << PAGE_SHIFT;
+  want = want > e->size_bytes ? e->size_bytes : want < had ? had : want;
+  if (limit && want > limit) {
+    log_error ("export \"%s\": filling that takes a reserve of %s, and its limit is %s: give a "
+               "higher limit",
+               e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
+    return -ENOSPC;
+  }
+  ret = export_promise (e, want, limit, false);
+  if (ret == 0)
+    *reserve_bytes = want;
+  return ret;
 }
 
 uint64_t
@@ -231,18 +362,25 @@ export_given (const struct export *e)
 void
 export_get_terms (struct export *e, struct export_terms *terms)
 {
+  struct room_promise promise = drum_promised (e->pages.drum, &e->pages.account);
+
   mutex_lock (&e->mutex);
   *terms = e->terms;
   mutex_unlock (&e->mutex);
+  terms->reserve_bytes = promise.nreserved << PAGE_SHIFT;
+  terms->limit_bytes = promise.nlimit << PAGE_SHIFT;
 }
 
 int
 export_set_terms (struct export *e, const struct export_terms *terms, bool force)
 {
+  int ret = export_promise (e, terms->reserve_bytes, terms->limit_bytes, force);
+
+  if (ret < 0)
+    return ret;
   mutex_lock (&e->mutex);
   e->terms = *terms;
   mutex_unlock (&e->mutex);
-  (void) force;
   return 0;
 }
 
@@ -316,7 +454,8 @@ export_restore (struct export *e, uint64_t page, struct pagemap_entry entry)
   struct pagemap_entry from = pagemap_get (e->pages.map, page);
 
   pagemap_set (e->pages.map, page, entry);
-  e->pages.nused += (uint64_t) (pagemap_has_slot (entry) - pagemap_has_slot (from));
+  drum_claim_account (e->pages.drum, &e->pages.account,
+                      pagemap_has_slot (entry) - pagemap_has_slot (from));
 }
 
 struct pagemap_entry
@@ -434,6 +573,7 @@ export_clear (struct export *e)
     mapfile_close (e->pages.file);
   e->pages.file = NULL;
   clear_range (e, 0, e->size_bytes >> PAGE_SHIFT);
+  promise (e, &(struct room_promise){ .nsize = 0 }, false);
 }
 
 /* => holds no range. Zero a part of a page. */

@@ -56,10 +56,11 @@ struct export_plan {
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
- * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). */
+ * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). Nothing is reserved for it, and it has no
+ * limit. -ENOSPC, which it says, if the drum is not to be overcommitted and has not so much. */
 int export_create (struct drum *d, const struct export_config *config, struct export **e);
 
-/* All requests have ended. Its slots are not freed: the drum ends too, or it was emptied (export_clear). */
+/* All requests have ended. Its slots are not freed (the drum ends too, or it was emptied: export_clear); what it was promised is taken back. */
 void export_destroy (struct export *e);
 
 /* It has one user, who made it, and may have more; the last one who lets go of it destroys it. Any thread. */
@@ -72,7 +73,18 @@ int export_touch (struct export *e);
 const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 bool export_has_checksums (const struct export *e);
-uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
+uint64_t export_npages_used (const struct export *e); /* pages that have a slot, or are about to */
+
+/* Promise it something else than before (room.h): slots that only this export may use up, and the most that its pages may take; 0: no
+ * limit. One change of these at a time. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
+ * -ENOSPC if the drum can't promise so much; with force it does all the same, and warns. */
+int export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force);
+uint64_t export_reserve_bytes (const struct export *e);
+uint64_t export_limit_bytes (const struct export *e); /* 0: none */
+
+/* Raise the reserve as far as each page of the range, or a part of one, needs to get a slot if it has none (swap_pager_reserve); *reserve_bytes is
+ * what it is then. Says what is wrong: as export_promise; -EINVAL also for a range that does not lie inside the export, -ENOSPC if its limit is less. */
+int export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes);
 
 uint64_t export_number (const struct export *e);
 const char *export_pattern (const struct export *e); /* NULL: it is made from no template */
@@ -145,7 +157,6 @@ unsigned export_check (struct export *e, uint64_t *page, unsigned npages,
                        const struct pages_check *check);
 
 /* STUB */
-int export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes);
 int export_resize (struct export *e, uint64_t size_bytes);
 int export_pass (struct export *f, struct export *t);
 uint64_t export_key (const struct export *e);

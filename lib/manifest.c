@@ -593,8 +593,6 @@ check (const struct manifest *m, struct fault *fault)
   for (unsigned i = 0; i < m->ndevices; i++)
     if (m->devices[i].nslots - 1 > SLOT_MAX - m->devices[i].first)
       find (fault, -EBADMSG, "a device ends behind the last slot");
-  for (unsigned i = 0; i < m->nexports; i++)
-    check_export (m, &m->exports[i], fault);
 #define CHECK_DISTINCT(list, by, why) \
   check_distinct (m->list, m->n##list, sizeof *m->list, compare_##by, (why), fault)
   CHECK_DISTINCT (devices, uuids, "two devices have one UUID");
@@ -603,6 +601,8 @@ check (const struct manifest *m, struct fault *fault)
   CHECK_DISTINCT (exports, numbers, "two exports have one number");
   CHECK_DISTINCT (clients, ids, "a client is there twice");
 #undef CHECK_DISTINCT
+  for (unsigned i = 0; i < m->nexports; i++)
+    check_export (m, &m->exports[i], fault);
 }
 
 /* NULL if there is no object, or no memory. *end: where it ends in text. */

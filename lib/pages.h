@@ -32,7 +32,7 @@ struct pages {
   const char *export;   /* its name, for messages */
   uint64_t key;         /* for pagesum_key */
   bool checksum;
-  _Atomic uint64_t nused;   /* pages that have a slot */
+  struct room_account account;
   _Atomic uint64_t nzero;   /* pages of zeroes that were written */
   _Atomic bool file_failed; /* and that has been said */
 };

@@ -310,6 +310,8 @@ report_drum (struct drum *d, const struct drum_device_info *dev, unsigned n, jso
   add_slots (to, "used", nused);
   add_slots (to, "avail", usage.nfree);
   add_slots (to, "kept", usage.nkept);
+  add_slots (to, "reserved", usage.npromised);
+  put (to, "overcommit", json_object_new_boolean (usage.overcommit));
   add_uint (to, "stripe", drum_stripe_bytes (d));
   report_classes (dev, n, add_array (to, "classes"));
 }

@@ -85,13 +85,14 @@ find_spec (const struct service_config *config, const char *name, struct export_
 static int
 complain_create (const struct export_spec *spec, int ret)
 {
+  const char *name = *spec->name ? spec->name : "size=";
+
   if (ret == -EINVAL)
-    log_error ("export \"%s\": its size of %" PRIu64 " is not a multiple of %u bytes", spec->name,
-               spec->size_bytes, PAGE_BYTES);
+    log_error ("%s: %" PRIu64 " is not a multiple of %u bytes", name, spec->size_bytes, PAGE_BYTES);
   else if (ret == -ENOMEM)
-    log_error ("export \"%s\": no memory for the page map of %" PRIu64
-               " bytes: give a smaller size=",
-               spec->name, spec->size_bytes);
+    log_error ("%s: no memory for the page map of an export of %" PRIu64
+               " bytes: give a smaller size",
+               name, spec->size_bytes);
   return ret;
 }
 
@@ -117,8 +118,10 @@ create (struct service *service, const struct export_spec *spec, struct export_c
   if (ret < 0)
     return ret;
   ret = service->state ? state_keep (service->state, config->file) : 0;
-  if (ret < 0)
+  if (ret < 0) {
+    complain_create (spec, ret);
     export_destroy (*e);
+  }
   return ret;
 }
 
@@ -201,8 +204,10 @@ create_new (const struct service_config *config, struct service *service,
   if (ret < 0)
     return ret;
   ret = exports_add (service->exports, birth.export);
-  if (ret < 0)
+  if (ret < 0) {
+    complain_create (&spec, ret);
     bury (service, birth.export);
+  }
   return ret;
 }
 
@@ -230,6 +235,7 @@ service_create_exports (const struct service_config *config, struct service *ser
   struct export_spec spec = default_spec (config);
   int ret = 0;
 
+  drum_set_overcommit (service->drum, !config->no_overcommit);
   for (unsigned i = 0; m && i < m->nexports && ret == 0; i++) {
     struct export *e = exports_get (service->exports, m->exports[i].name);
 
@@ -313,8 +319,10 @@ reopen (const struct service_config *config, struct service *service,
   how.pattern = *known->pattern ? known->pattern : NULL;
   if (ret == 0)
     ret = create (service, &spec, &how, false, &e);
-  if (ret == 0 && (ret = exports_add (service->exports, e)) < 0)
+  if (ret == 0 && (ret = exports_add (service->exports, e)) < 0) {
+    complain_create (&spec, ret);
     export_destroy (e);
+  }
   service->number = known->number > service->number ? known->number : service->number;
   return ret;
 }
@@ -372,6 +380,8 @@ restore (const struct service_config *config, struct service *service)
     r.rebooted = uuid_compare (boot, m->boot) != 0;
     ret = restore_exports (&r, nlost);
   }
+  if (ret == -ENOMEM && !(e && nlost))
+    log_error ("no memory for the exports");
   free (e);
   free (nlost);
   return ret;

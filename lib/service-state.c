@@ -597,9 +597,7 @@ service_finish_state (const struct service_config *config, struct service *servi
       service->state); /* no map on the disk names slots of a device that the manifest does not */
   if (ret == 0)
     ret = update (&(struct change){ .service = service, .config = config });
-  if (ret == 0)
-    state_sweep (service->state);
-  return ret;
+  return ret < 0 ? ret : state_sweep (service->state);
 }
 
 int

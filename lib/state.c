@@ -196,17 +196,19 @@ is_unknown_map (const struct manifest *m, const char *name)
   return true;
 }
 
-static void
+static int
 remove_unknown_maps (struct state *s, const struct manifest *m)
 {
   const struct dirent *entry;
   DIR *dir = list (s);
 
-  while (dir && (entry = readdir (dir)))
+  if (!dir)
+    return complain (s->dir, "can't be listed");
+  while ((entry = readdir (dir)))
     if (is_unknown_map (m, entry->d_name))
       unlinkat (s->dirfd, entry->d_name, 0);
-  if (dir)
-    closedir (dir);
+  closedir (dir);
+  return 0;
 }
 
 /* Put the manifest back, and remove the maps that only the new one knows. */
@@ -326,12 +328,10 @@ state_remove_map (struct state *s, uint64_t number)
   unlinkat (s->dirfd, name, 0);
 }
 
-void
+int
 state_sweep (struct state *s)
 {
-  mutex_lock (&s->updating);
-  remove_unknown_maps (s, &s->manifest);
-  mutex_unlock (&s->updating);
+  return remove_unknown_maps (s, &s->manifest);
 }
 
 void

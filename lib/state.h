@@ -51,9 +51,9 @@ int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, s
 /* Give one that should be there its size: see mapfile_repair. */
 int state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *nlost);
 
-/* Remove the map file of an export that the manifest does not know (any more); or all such. If that fails they do no harm. */
+/* Remove the map file of an export that the manifest does not know (any more); or, at a start, all such. If that fails it does no harm. */
 void state_remove_map (struct state *s, uint64_t number);
-void state_sweep (struct state *s);
+int state_sweep (struct state *s);
 
 /* What state_sync makes durable: the devices of this drum, and a map file, until state_forget. -ENOMEM */
 void state_set_drum (struct state *s, struct drum *d);

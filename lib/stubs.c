@@ -5,11 +5,6 @@
 #include "mapfile.h"
 #include "state.h"
 int
-export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
-{
-  return -1;
-}
-int
 export_resize (struct export *e, uint64_t size_bytes)
 {
   return -1;

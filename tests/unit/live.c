@@ -621,9 +621,12 @@ __wrap_service_sync (struct service *s)
 static struct session *
 open_session (void)
 {
+  struct session_wish wish = { .export = served (&service),
+                               .name = &(struct session_name){ .id = "" },
+                               .peer = "" };
   struct session *session;
 
-  cr_assert_eq (service_open (&service, "", "", &session), 0);
+  cr_assert_eq (session_open (service.sessions, &wish, &session), 0);
   return session;
 }
 

@@ -654,7 +654,7 @@ Test (manifest, what_makes_no_sense)
     { "\"size_bytes\":4096", "\"size_bytes\":4097", "not in pages" },
     { "\"size_bytes\":4096", "\"size_bytes\":9223372036854775808", "\"size_bytes\"" },
     { "\"name\":\"x\"", "\"name\":\"\"", "two exports have one name" },
-    { "\"number\":2", "\"number\":1", "two exports have one number" },
+    { "\"number\":1", "\"number\":2", "two exports have one number" },
     { "\"next_bytes\":8192", "\"next_bytes\":1", "not in pages" },
     { "\"reserve_bytes\":4096", "\"reserve_bytes\":4095", "not in pages" },
     { "\"limit_bytes\":12288", "\"limit_bytes\":12287", "not in pages" },

@@ -407,7 +407,7 @@ static uint64_t noted;
 static int
 note (void *opaque, const char *id, uint64_t epoch)
 {
-  if (opaque != &note_result || strcmp (id, "a") != 0)
+  if (opaque != &note_result || strcmp (id, "@a") != 0)
     return -EINVAL;
   atomic_store (&in_note, true);
   while (atomic_load (&hold_note))
@@ -481,7 +481,7 @@ Test (session, note_is_slow)
   start_open (&two, "a", 2);
   while (!atomic_load (&in_note))
     sched_yield ();
-  cr_assert_str_eq (clients (), "a.2 ");
+  cr_assert_str_eq (clients (), "@a.2 ");
   cr_assert_eq (session_begin (one), -ESTALE);
   session_close (one);
   plain = must_open ("", 0);
@@ -490,7 +490,7 @@ Test (session, note_is_slow)
   start_open (&again, "a", 2);
   expect_waits (&again);
   start_open (&three, "a", 3);
-  while (strcmp (clients (), "a.3 ") != 0)
+  while (strcmp (clients (), "@a.3 ") != 0)
     sched_yield ();
   cr_assert_eq (join (&again), -ESTALE);
   expect_waits (&three);
@@ -545,7 +545,7 @@ Test (session, halts)
     expect_waits (&begin[i]);
     expect_waits (&open[i]);
   }
-  cr_assert_str_eq (clients (), "a.1 ", "a server that leaves makes no more promises");
+  cr_assert_str_eq (clients (), "@a.1 ", "a server that leaves makes no more promises");
   sessions_resume (sessions);
   cr_assert_eq (join (&open[0]), 0);
   cr_assert_eq (join (&begin[0]), 0);

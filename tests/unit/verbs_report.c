@@ -149,7 +149,9 @@ Test (verbs_report, status)
   cr_assert_eq (assert_counters (device_of ("a", "devices"), "read", 0), 0);
 
   export = at (get_array (reply, "exports", 1), 0);
-  assert_keys (export, "name size used clients zero_pages read write trim zero");
+  assert_keys (
+    export, "name size used reserve limit weight iops bandwidth exclusive idle clients zero_pages "
+            "read write trim zero");
   cr_assert_str_eq (get_text (export, "name"), "");
   cr_assert_eq (get_uint (export, "size"), NPAGES * PAGE_BYTES);
   cr_assert_eq (get_uint (export, "used"), 110 * PAGE_BYTES);
