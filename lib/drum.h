@@ -90,7 +90,7 @@ void drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns,
 
 /* Promise the account something else than before: at first it has nothing, and in the end it is promised nothing. Less can always be had.
  * -ENOSPC, and why, if the sum of reserves would exceed the usable slots, or what is not used of them those that are free, or, without overcommit,
- * the sum of sizes the usable slots. With force it is promised all the same (a device may be away for now), but -ENOSPC says so. */
+ * the sum of sizes the usable slots. With force it is promised all the same (a device may be away for now), and it warns, once, as when a device fails. */
 int drum_promise (struct drum *d, struct room_account *a, const struct room_promise *want,
                   bool force, struct room_shortage *shortage);
 struct room_promise drum_promised (struct drum *d, const struct room_account *a);

@@ -30,17 +30,21 @@
 #include "stats.h"
 #include "units.h"
 
+/* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
+ * whoever changes the size, or lets pages pass, exclusive. */
+#define SHAPE (UINT64_MAX - 1)
+
 struct export
 {
   struct pages pages;
   struct rangelock ranges;
   _Atomic unsigned nusers; /* export_hold */
   char *name, *pattern, *given;
-  uint64_t size_bytes;
+  _Atomic uint64_t size_bytes; /* changed under SHAPE */
   uint64_t number;
   _Atomic int nclients;
-  _Atomic int64_t left_ns; /* when it was made, or a client went */
-  struct mutex mutex;      /* all below; a leaf */
+  _Atomic int64_t left_ns;   /* when it was made, or a client went */
+  struct mutex mutex;        /* all below; a leaf */
   struct export_terms terms; /* reserve and limit are the account's */
   struct export_plan plan;
   struct stats stats[EXPORT_NOPS];
@@ -117,10 +121,10 @@ format_pages (uint64_t npages, char text[16])
   return format_bytes (npages * PAGE_BYTES, text);
 }
 
-/* The drum can't promise what is wanted, or (force) may come to break that. */
+/* The drum can't promise what is wanted. */
 static void
 say_shortage (const struct export *e, const struct room_promise *want,
-              const struct room_shortage *shortage, bool force)
+              const struct room_shortage *shortage)
 {
   static const char *const what[] = {
     [ROOM_OF_RESERVES] = "all reserves",
@@ -130,7 +134,7 @@ say_shortage (const struct export *e, const struct room_promise *want,
   bool size = shortage->of == ROOM_OF_SIZES;
   char text[3][16];
 
-  (force ? log_warning : log_error) (
+  log_error (
     "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
     "less",
     e->name, size ? "a size" : "a reserve",
@@ -147,17 +151,29 @@ promise (struct export *e, const struct room_promise *want, bool force)
   int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
 
   if (ret < 0)
-    say_shortage (e, want, &shortage, force);
-  return force ? 0 : ret;
+    say_shortage (e, want, &shortage);
+  return ret;
+}
+
+/* FreeBSD's swapon_check_swzone. */
+static void
+check_memory (const char *name, uint64_t npages)
+{
+  struct sysinfo info;
+  char map_text[16], ram_text[16];
+
+  if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
+    log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
+                 "smaller size=",
+                 name, format_bytes (pagemap_bytes (npages), map_text),
+                 format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
 }
 
 int
 export_create (struct drum *d, const struct export_config *config, struct export **ep)
 {
   uint64_t npages = config->size_bytes >> PAGE_SHIFT;
-  struct sysinfo info;
   struct export *e;
-  char map_text[16], ram_text[16];
   int ret;
 
   if (config->size_bytes == 0 || config->size_bytes % PAGE_BYTES)
@@ -194,11 +210,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
     export_destroy (e);
     return ret;
   }
-  if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
-    log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
-                 "smaller size=",
-                 e->name, format_bytes (pagemap_bytes (npages), map_text),
-                 format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
+  check_memory (e->name, npages);
   *ep = e;
   return 0;
 }
@@ -244,7 +256,13 @@ export_name (const struct export *e)
 uint64_t
 export_size_bytes (const struct export *e)
 {
-  return e->size_bytes;
+  return atomic_load_explicit (&e->size_bytes, memory_order_relaxed);
+}
+
+static uint64_t
+npages_of (const struct export *e)
+{
+  return export_size_bytes (e) >> PAGE_SHIFT;
 }
 
 bool
@@ -482,6 +500,13 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
+static void
+flush_map (struct export *e)
+{
+  if (e->pages.state)
+    state_sync_maps (e->pages.state);
+}
+
 /* A write of some kind has been done; is it to be durable at once? */
 static int
 finish_write (struct export *e, int ret)
@@ -566,13 +591,29 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
   return ret;
 }
 
+static void
+lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
+{
+  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
+}
+
+static void
+unlock_shape (struct export *e, struct rangelock_holder *holder)
+{
+  rangelock_unlock (&e->ranges, holder);
+}
+
 void
 export_clear (struct export *e)
 {
+  struct rangelock_holder shape;
+
+  lock_shape (e, &shape, true);
   if (e->pages.file)
     mapfile_close (e->pages.file);
   e->pages.file = NULL;
-  clear_range (e, 0, e->size_bytes >> PAGE_SHIFT);
+  unlock_shape (e, &shape);
+  clear_range (e, 0, npages_of (e));
   promise (e, &(struct room_promise){ .nsize = 0 }, false);
 }
 
@@ -673,15 +714,16 @@ export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
   return ret;
 }
 
-/* The next piece from page on, of at most npages: it begins with a page in [first_slot, end_slot). False: as far as was looked, up
+/* => holds the shape. The next piece from page on, of at most npages: it begins with a page in [first_slot, end_slot). False: as far as was looked, up
  * to *end, there is none. */
 static bool
 find_piece (const struct export *e, uint64_t page, unsigned npages, uint32_t first_slot,
             uint32_t end_slot, uint64_t *first, uint64_t *end)
 {
-  uint64_t export_end = e->size_bytes >> PAGE_SHIFT;
-  uint64_t search_end = export_end - page < EXPORT_SEARCH ? export_end : page + EXPORT_SEARCH;
+  uint64_t export_end = npages_of (e), search_end;
 
+  page = page < export_end ? page : export_end; /* it may have shrunk */
+  search_end = export_end - page < EXPORT_SEARCH ? export_end : page + EXPORT_SEARCH;
   *first = pagemap_find (e->pages.map, page, search_end, first_slot, end_slot);
   if (*first == search_end)
     *end = search_end;
@@ -694,17 +736,18 @@ find_piece (const struct export *e, uint64_t page, unsigned npages, uint32_t fir
 static uint64_t
 behind_piece (const struct export *e, uint64_t end)
 {
-  return end == e->size_bytes >> PAGE_SHIFT ? UINT64_MAX : end;
+  return end == npages_of (e) ? UINT64_MAX : end;
 }
 
 int
 export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move)
 {
-  struct rangelock_holder holder;
+  struct rangelock_holder shape, holder;
   struct freerange freed;
   uint64_t first, end;
   int ret = 0;
 
+  lock_shape (e, &shape, false);
   if (find_piece (e, *page, npages, move->first_slot, move->end_slot, &first, &end)) {
     rangelock_lock (&e->ranges, &holder, first, end, true);
     ret = pages_move (&e->pages, first, end, move, &freed);
@@ -714,21 +757,142 @@ export_move (struct export *e, uint64_t *page, unsigned npages, const struct pag
     freerange_flush (&freed);
   }
   *page = ret == -ENOSPC ? first : behind_piece (e, end);
+  unlock_shape (e, &shape);
   return ret;
 }
 
 unsigned
 export_check (struct export *e, uint64_t *page, unsigned npages, const struct pages_check *check)
 {
-  struct rangelock_holder holder;
+  struct rangelock_holder shape, holder;
   uint64_t first, end;
   unsigned nread = 0;
 
+  lock_shape (e, &shape, false);
   if (find_piece (e, *page, npages, check->first_slot, check->end_slot, &first, &end)) {
     rangelock_lock (&e->ranges, &holder, first, end, false);
     nread = pages_check (&e->pages, first, end, check);
     rangelock_unlock (&e->ranges, &holder);
   }
   *page = behind_piece (e, end);
+  unlock_shape (e, &shape);
   return nread;
+}
+
+/* => holds the shape. The file first: where that fails nothing has changed. */
+static int
+grow (struct export *e, uint64_t npages)
+{
+  int ret = pagemap_resize (e->pages.map, npages);
+
+  if (ret == 0 && e->pages.file) {
+    ret = mapfile_resize (e->pages.file, npages);
+    if (ret < 0)
+      pagemap_resize (e->pages.map, npages_of (e));
+  }
+  if (ret == 0)
+    check_memory (e->name, npages);
+  return ret;
+}
+
+/* => holds the shape. */
+static int
+shrink (struct export *e, uint64_t npages)
+{
+  int ret = e->pages.file ? mapfile_resize (e->pages.file, npages) : 0;
+
+  if (ret == 0) {
+    pages_drop (&e->pages, npages, npages_of (e));
+    pagemap_resize (e->pages.map, npages);
+  }
+  return ret;
+}
+
+int
+export_resize (struct export *e, uint64_t size_bytes)
+{
+  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
+  uint64_t npages = size_bytes >> PAGE_SHIFT;
+  struct rangelock_holder shape;
+  char text[16];
+  int ret;
+
+  if (size_bytes == 0 || size_bytes % PAGE_BYTES)
+    return -EINVAL;
+  want.nsize = npages;
+  if (want.nreserved > npages)
+    return refuse_promise (e, "size", size_bytes, "reserve", want.nreserved << PAGE_SHIFT);
+  ret = promise (e, &want, false);
+  if (ret < 0)
+    return ret;
+  lock_shape (e, &shape, true);
+  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
+  if (ret == 0) {
+    atomic_store (&e->size_bytes, size_bytes);
+    flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
+  }
+  unlock_shape (e, &shape);
+  if (ret < 0)
+    promise (e, &had, true);
+  if (ret < 0)
+    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
+               format_bytes (size_bytes, text), strerror (-ret));
+  return ret;
+}
+
+/* Would it have more pages than it may? */
+static int
+check_limit (const struct export *from, const struct export *to)
+{
+  uint64_t limit = drum_promised (to->pages.drum, &to->pages.account).nlimit;
+  uint64_t page = 0, end = npages_of (from), n = export_npages_used (to);
+  char text[2][16];
+
+  if (limit == 0)
+    return 0;
+  for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
+    n += pagemap_has_slot (pagemap_get (from->pages.map, page)) && pages_is_hole (&to->pages, page);
+  if (n <= limit)
+    return 0;
+  log_error ("export \"%s\": would have %s of pages, and its limit is %s: give a higher one first",
+             to->name, format_pages (n, text[0]), format_pages (limit, text[1]));
+  return -ENOSPC;
+}
+
+int
+export_may_pass (const struct export *from, const struct export *to)
+{
+  uint64_t page = npages_of (to), end = npages_of (from);
+  char has[16];
+
+  if (from == to || from->pages.checksum != to->pages.checksum) {
+    log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name,
+               from == to ? "it is the same" : "one has checksums, and the other has none");
+    return -EINVAL;
+  }
+  for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
+    if (!pages_is_hole (&from->pages, page)) {
+      log_error (
+        "export \"%s\": has pages beyond the end of \"%s\", which has %s: resize that first",
+        from->name, to->name, format_bytes (export_size_bytes (to), has));
+      return -EFBIG;
+    }
+  return check_limit (from, to);
+}
+
+int
+export_pass (struct export *from, struct export *to)
+{
+  struct export *first = from < to ? from : to, *second = from < to ? to : from;
+  struct rangelock_holder shape[2];
+  int ret = export_may_pass (from, to);
+
+  if (ret < 0)
+    return ret;
+  lock_shape (first, &shape[0], true);
+  lock_shape (second, &shape[1], true);
+  ret = pages_pass (&from->pages, &to->pages, npages_of (from));
+  unlock_shape (second, &shape[1]);
+  unlock_shape (first, &shape[0]);
+  return ret;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * export.h - a named logical device of fixed size on a drum: bytes -> pages -> slots.
+ * export.h - a named logical device on a drum, whose size is fixed while clients have it: bytes -> pages -> slots.
  *
  * Unit:     offsets and lengths are bytes, of any alignment; only whole pages are fast, a part of a page is read,
  *           changed and written. Requests lie inside the export (the caller has checked).
@@ -147,6 +147,21 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
                     int (*add) (void *opaque, uint64_t offset, uint64_t length, bool data),
                     void *opaque);
 
+/* Resize and pass: no client has the exports, and none comes meanwhile; pages of theirs may move and be checked, which waits.
+ * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
+ * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
+
+/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create.
+ * -ENOMEM, and what the map file gave: nothing has changed, and that is said. */
+int export_resize (struct export *e, uint64_t size_bytes);
+
+/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -EINVAL
+ * if one has checksums and the other not, or both are one: also said. */
+int export_may_pass (const struct export *from, const struct export *to);
+
+/* The same, and -EIO if the files do not take it: nothing has changed, and that is said. */
+int export_pass (struct export *from, struct export *to);
+
 /* Move (see pages.h) those of the next npages pages that are to be moved, beginning with the first such at or behind *page; *page is
  * then the one behind them, or UINT64_MAX at the end of the export. Looks at EXPORT_SEARCH
  * pages at most, and may find none: 0. As pages_move, but -ENOSPC leaves *page at the first one. */
@@ -155,10 +170,5 @@ int export_move (struct export *e, uint64_t *page, unsigned npages, const struct
 /* The same for pages that are to be looked at (see pages.h), which stay where they are. Returns how many were read. */
 unsigned export_check (struct export *e, uint64_t *page, unsigned npages,
                        const struct pages_check *check);
-
-/* STUB */
-int export_resize (struct export *e, uint64_t size_bytes);
-int export_pass (struct export *f, struct export *t);
-uint64_t export_key (const struct export *e);
 
 #endif

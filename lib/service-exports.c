@@ -280,8 +280,8 @@ mend_map (const struct service_config *config, struct service *service,
   int ret = 0;
 
   if (known->next_bytes)
-    ret = state_resize_map (service->state, known->number, known->size_bytes >> PAGE_SHIFT,
-                            size_bytes >> PAGE_SHIFT);
+    ret = state_finish_resize (service->state, known->number, known->size_bytes >> PAGE_SHIFT,
+                               size_bytes >> PAGE_SHIFT);
   if (ret == 0 && config->repair)
     ret = state_repair_map (service->state, known->number, size_bytes >> PAGE_SHIFT, &nlost);
   if (nlost > 0)
@@ -327,35 +327,15 @@ reopen (const struct service_config *config, struct service *service,
   return ret;
 }
 
-static struct export *
-find_number (struct service *service, uint64_t number)
-{
-  struct export *e = NULL;
-
-  while ((e = exports_next (service->exports, e)))
-    if (export_number (e) == number)
-      break;
-  return e;
-}
-
 /* Finish an export_pass that was interrupted. */
 static int
-finish_move (struct service *service, const struct manifest_export *known)
+finish_move (struct service *service, const struct manifest *m, const struct manifest_export *from)
 {
-  struct export *from = exports_get (service->exports, known->name);
-  struct export *to = find_number (service, known->moving_to);
-  int ret =
-    to ? mapfile_pass (export_file (from), export_file (to), export_key (from), export_key (to))
-       : 0;
+  unsigned i = 0;
 
-  if (ret < 0)
-    log_error ("export \"%s\": its pages can't be moved to \"%s\", which was begun before the "
-               "restart: %s",
-               known->name, export_name (to), strerror (-ret));
-  if (to)
-    export_release (to);
-  export_release (from);
-  return ret;
+  while (m->exports[i].number != from->moving_to) /* it is there: see manifest_load */
+    i++;
+  return state_finish_pass (service->state, from, &m->exports[i]);
 }
 
 /* All that are in the table get the pages that their files name. */
@@ -395,10 +375,10 @@ service_restore_exports (const struct service_config *config, struct service *se
 
   state_set_drum (service->state, service->drum);
   for (unsigned i = 0; m && i < m->nexports && ret == 0; i++)
-    ret = reopen (config, service, &m->exports[i]);
-  for (unsigned i = 0; m && i < m->nexports && ret == 0; i++)
     if (m->exports[i].moving_to)
-      ret = finish_move (service, &m->exports[i]);
+      ret = finish_move (service, m, &m->exports[i]);
+  for (unsigned i = 0; m && i < m->nexports && ret == 0; i++)
+    ret = reopen (config, service, &m->exports[i]);
   return ret < 0 || !m ? ret : restore (config, service);
 }
 
@@ -613,6 +593,9 @@ move_held (struct service *service, struct export *from, struct export *to)
 {
   int ret;
 
+  ret = export_may_pass (from, to);
+  if (ret < 0)
+    return ret;
   export_set_plan (from, (struct export_plan){ .moving_to = export_number (to) });
   ret = service_save (service);
   if (ret == 0)

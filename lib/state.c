@@ -22,6 +22,8 @@
 #include "manifest.h"
 #include "mapfile.h"
 #include "mutex.h"
+#include "pagesum.h"
+#include "units.h"
 
 static const char lock_name[] = "lock", map_prefix[] = "map-";
 
@@ -317,6 +319,37 @@ state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *n
 
   map_name (number, name);
   return mapfile_repair (s->dirfd, s->dir, name, npages, nlost);
+}
+
+int
+state_finish_resize (struct state *s, uint64_t number, uint64_t from_npages, uint64_t to_npages)
+{
+  char name[MAP_NAME_BYTES];
+
+  map_name (number, name);
+  return mapfile_finish_resize (s->dirfd, s->dir, name, from_npages, to_npages);
+}
+
+int
+state_finish_pass (struct state *s, const struct manifest_export *from,
+                   const struct manifest_export *to)
+{
+  uint64_t from_npages = from->size_bytes >> PAGE_SHIFT, to_npages = to->size_bytes >> PAGE_SHIFT;
+  struct mapfile *from_map = NULL, *to_map = NULL;
+  int ret = state_finish_resize (s, from->number, 0, from_npages); /* see mapfile_empty */
+
+  if (ret == 0)
+    ret = state_map (s, from->number, from_npages, false, &from_map);
+  if (ret == 0)
+    ret = state_map (s, to->number, to_npages, false, &to_map);
+  if (ret == 0)
+    ret = mapfile_pass (from_map, to_map, pagesum_export_key (from->name),
+                        pagesum_export_key (to->name));
+  if (from_map)
+    mapfile_close (from_map);
+  if (to_map)
+    mapfile_close (to_map);
+  return ret;
 }
 
 void

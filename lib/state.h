@@ -18,6 +18,7 @@
 
 struct drum;
 struct manifest;
+struct manifest_export;
 struct mapfile;
 struct state;
 
@@ -55,6 +56,13 @@ int state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_
 void state_remove_map (struct state *s, uint64_t number);
 int state_sweep (struct state *s);
 
+/* Go on, at a start, with what was interrupted (see export.h), before the maps are opened: an export has as many pages as it was to have, of
+ * either number; the pages of from are to's. */
+int state_finish_resize (struct state *s, uint64_t number, uint64_t from_npages,
+                         uint64_t to_npages);
+int state_finish_pass (struct state *s, const struct manifest_export *from,
+                       const struct manifest_export *to);
+
 /* What state_sync makes durable: the devices of this drum, and a map file, until state_forget. -ENOMEM */
 void state_set_drum (struct state *s, struct drum *d);
 int state_keep (struct state *s, struct mapfile *mf);
@@ -66,8 +74,5 @@ int state_sync (struct state *s);
 
 /* What the maps say is durable; not what is on the devices. -EIO */
 int state_sync_maps (struct state *s);
-
-/* STUB */
-int state_resize_map (struct state *s, uint64_t number, uint64_t a, uint64_t b);
 
 #endif
