@@ -10,7 +10,9 @@
 #include "export.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -96,6 +98,46 @@ check_memory (const char *name, uint64_t npages)
                  format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
 }
 
+static const char *
+format_pages (uint64_t npages, char text[16])
+{
+  return format_bytes (npages * PAGE_BYTES, text);
+}
+
+/* The drum can't promise what is wanted, or (force) may come to break that. */
+static void
+say_shortage (const struct export *e, const struct room_promise *want,
+              const struct room_shortage *shortage, bool force)
+{
+  static const char *const what[] = {
+    [ROOM_OF_RESERVES] = "all reserves",
+    [ROOM_OF_PROMISED] = "what is reserved and not used",
+    [ROOM_OF_SIZES] = "all sizes",
+  };
+  bool size = shortage->of == ROOM_OF_SIZES;
+  char text[3][16];
+
+  (force ? log_warning : log_error) (
+    "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
+    "less",
+    e->name, size ? "a size" : "a reserve",
+    format_pages (size ? want->nsize : want->nreserved, text[0]), what[shortage->of],
+    format_pages (shortage->npages, text[1]), format_pages (shortage->nslots, text[2]),
+    shortage->of == ROOM_OF_PROMISED ? " free" : "", size ? " (overcommit=no)" : "");
+}
+
+/* Says if that can't be. */
+static int
+promise (struct export *e, const struct room_promise *want, bool force)
+{
+  struct room_shortage shortage;
+  int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
+
+  if (ret < 0)
+    say_shortage (e, want, &shortage, force);
+  return force ? 0 : ret;
+}
+
 int
 export_create (struct drum *d, const struct export_config *config, struct export **ep)
 {
@@ -124,6 +166,13 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->pages.file = config->file;
   e->pages.state = config->state;
   e->pages.key = pagesum_export_key (config->name);
+  e->pages.account.name = e->name;
+  ret = promise (e, &(struct room_promise){ .nsize = npages }, false);
+  if (ret < 0) {
+    e->pages.file = NULL; /* still the caller's */
+    export_destroy (e);
+    return ret;
+  }
   check_memory (e->name, npages);
   *ep = e;
   return 0;
@@ -132,6 +181,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
 void
 export_destroy (struct export *e)
 {
+  promise (e, &(struct room_promise){ .nsize = 0 }, false);
   if (e->pages.file)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
@@ -173,7 +223,89 @@ export_has_checksums (const struct export *e)
 uint64_t
 export_npages_used (const struct export *e)
 {
-  return atomic_load_explicit (&e->pages.nused, memory_order_relaxed);
+  return atomic_load_explicit (&e->pages.account.nused, memory_order_relaxed);
+}
+
+uint64_t
+export_reserve_bytes (const struct export *e)
+{
+  return drum_promised (e->pages.drum, &e->pages.account).nreserved << PAGE_SHIFT;
+}
+
+uint64_t
+export_limit_bytes (const struct export *e)
+{
+  return drum_promised (e->pages.drum, &e->pages.account).nlimit << PAGE_SHIFT;
+}
+
+static int
+refuse_promise (const struct export *e, const char *what, uint64_t bytes, const char *than,
+                uint64_t than_bytes)
+{
+  char text[2][16];
+
+  log_error ("export \"%s\": a %s of %s is less than its %s of %s", e->name, what,
+             format_bytes (bytes, text[0]), than, format_bytes (than_bytes, text[1]));
+  return -EINVAL;
+}
+
+int
+export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+{
+  struct room_promise want = { .nsize = npages_of (e),
+                               .nreserved = reserve_bytes >> PAGE_SHIFT,
+                               .nlimit = limit_bytes >> PAGE_SHIFT };
+
+  if (reserve_bytes % PAGE_BYTES || limit_bytes % PAGE_BYTES) {
+    log_error ("export \"%s\": reserve and limit have to be multiples of %u bytes", e->name,
+               PAGE_BYTES);
+    return -EINVAL;
+  }
+  if (reserve_bytes > e->size_bytes)
+    return refuse_promise (e, "size", e->size_bytes, "reserve", reserve_bytes);
+  if (limit_bytes && limit_bytes < reserve_bytes)
+    return refuse_promise (e, "limit", limit_bytes, "reserve", reserve_bytes);
+  return promise (e, &want, force);
+}
+
+/* Pages of the range that have no slot, as it is now. */
+static uint64_t
+count_holes (const struct export *e, uint64_t page, uint64_t end)
+{
+  uint64_t n = end - page;
+
+  for (; (page = pagemap_next (e->pages.map, page, end)) < end; page++)
+    n -= pagemap_has_slot (pagemap_get (e->pages.map, page));
+  return n;
+}
+
+int
+export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+{
+  uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
+  struct cut c = cut_range (length, offset);
+  char text[2][16];
+  int ret;
+
+  if (length > e->size_bytes || offset > e->size_bytes - length) {
+    log_error ("export \"%s\": has no %s at %s: its size is %" PRIu64 " bytes", e->name,
+               format_bytes (length, text[0]), format_bytes (offset, text[1]), e->size_bytes);
+    return -EINVAL;
+  }
+  /* In this order a page that is written meanwhile counts at least once. */
+  want = count_holes (e, cut_start (&c), cut_end (&c)) << PAGE_SHIFT;
+  want += export_npages_used (e) << PAGE_SHIFT;
+  want = want > e->size_bytes ? e->size_bytes : want < had ? had : want;
+  if (limit && want > limit) {
+    log_error ("export \"%s\": filling that takes a reserve of %s, and its limit is %s: give a "
+               "higher limit",
+               e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
+    return -ENOSPC;
+  }
+  ret = export_promise (e, want, limit, false);
+  if (ret == 0)
+    *reserve_bytes = want;
+  return ret;
 }
 
 void
@@ -206,7 +338,8 @@ export_restore (struct export *e, uint64_t page, struct pagemap_entry entry)
   struct pagemap_entry from = pagemap_get (e->pages.map, page);
 
   pagemap_set (e->pages.map, page, entry);
-  e->pages.nused += (uint64_t) (pagemap_has_slot (entry) - pagemap_has_slot (from));
+  drum_claim_account (e->pages.drum, &e->pages.account,
+                      pagemap_has_slot (entry) - pagemap_has_slot (from));
 }
 
 struct pagemap_entry
@@ -497,7 +630,7 @@ export_check (struct export *e, uint64_t *page, unsigned npages, const struct pa
   return nread;
 }
 
-/* => holds the shape. The file first: where that fails nothing has changed. */
+/* => holds the shape. */
 static int
 grow (struct export *e, uint64_t npages)
 {
@@ -508,12 +641,10 @@ grow (struct export *e, uint64_t npages)
     if (ret < 0)
       pagemap_resize (e->pages.map, npages_of (e));
   }
-  if (ret == 0)
-    check_memory (e->name, npages);
   return ret;
 }
 
-/* => holds the shape. */
+/* => holds the shape. The file first: where that fails nothing has changed. */
 static int
 shrink (struct export *e, uint64_t npages)
 {
@@ -526,48 +657,125 @@ shrink (struct export *e, uint64_t npages)
   return ret;
 }
 
+/* => holds the shape. A larger size is promised before it is there, a smaller one afterwards. */
+static int
+resize (struct export *e, uint64_t npages)
+{
+  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
+  char text[16];
+  int ret;
+
+  want.nsize = npages;
+  if (npages < had.nreserved)
+    return refuse_promise (e, "size", npages << PAGE_SHIFT, "reserve", had.nreserved << PAGE_SHIFT);
+  ret = npages > had.nsize ? promise (e, &want, false) : 0;
+  if (ret < 0)
+    return ret;
+  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
+  promise (e, ret < 0 ? &had : &want, true);
+  if (ret < 0) {
+    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
+               format_pages (npages, text), strerror (-ret));
+    return ret;
+  }
+  check_memory (e->name, npages);
+  atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
+  export_flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
+  return 0;
+}
+
 int
 export_resize (struct export *e, uint64_t size_bytes)
 {
-  uint64_t npages = size_bytes >> PAGE_SHIFT;
   struct rangelock_holder shape;
-  char text[16];
   int ret;
 
   if (size_bytes == 0 || size_bytes % PAGE_BYTES)
     return -EINVAL;
   lock_shape (e, &shape, true);
-  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
-  if (ret == 0) {
-    atomic_store (&e->size_bytes, size_bytes);
-    export_flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
-  }
+  ret = resize (e, size_bytes >> PAGE_SHIFT);
   unlock_shape (e, &shape);
-  if (ret < 0)
-    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
-               format_bytes (size_bytes, text), strerror (-ret));
   return ret;
+}
+
+static bool
+has_pages_behind (const struct export *e, uint64_t page)
+{
+  uint64_t end = npages_of (e);
+
+  while ((page = pagemap_next (e->pages.map, page, end)) < end && pages_is_hole (&e->pages, page))
+    page++;
+  return page < end;
+}
+
+/* Why can't pages pass? */
+static int
+refuse_pass (const struct export *from, const struct export *to, int ret, const char *why)
+{
+  log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name, why);
+  return ret;
+}
+
+static int
+refuse_pages (const struct export *from, const struct export *to,
+              const struct room_shortage *shortage)
+{
+  bool limit = shortage->of == ROOM_OF_LIMIT;
+  char text[2][16], why[160];
+
+  snprintf (why, sizeof why, "%s would come to %s, and %s %s%s",
+            limit ? "that one" : "what is reserved and not used",
+            format_pages (shortage->npages, text[0]), limit ? "its limit is" : "the drum has",
+            format_pages (shortage->nslots, text[1]), limit ? "" : " free");
+  return refuse_pass (from, to, -ENOSPC, why);
+}
+
+/* => from is at most as large as to, or has nothing beyond. */
+static uint64_t
+npages_of_both (const struct export *from, const struct export *to)
+{
+  return npages_of (from) < npages_of (to) ? npages_of (from) : npages_of (to);
+}
+
+static uint64_t
+npassing (const struct export *from, const struct export *to)
+{
+  return pages_npassing (&from->pages, &to->pages, npages_of_both (from, to));
 }
 
 int
 export_may_pass (const struct export *from, const struct export *to)
 {
-  uint64_t page = npages_of (to), end = npages_of (from);
-  char has[16];
+  struct room_shortage shortage;
 
-  if (from == to || from->pages.checksum != to->pages.checksum) {
-    log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name,
-               from == to ? "it is the same" : "one has checksums, and the other has none");
-    return -EINVAL;
-  }
-  for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
-    if (!pages_is_hole (&from->pages, page)) {
-      log_error (
-        "export \"%s\": has pages beyond the end of \"%s\", which has %s: resize that first",
-        from->name, to->name, format_bytes (export_size_bytes (to), has));
-      return -EFBIG;
-    }
+  if (from == to)
+    return refuse_pass (from, to, -EINVAL, "it is the same");
+  if (from->pages.checksum != to->pages.checksum)
+    return refuse_pass (from, to, -EINVAL, "one has checksums, and the other has none");
+  if (has_pages_behind (from, npages_of (to)))
+    return refuse_pass (from, to, -EFBIG, "some lie beyond its end: resize it first");
+  if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
+                     npassing (from, to), &shortage) < 0)
+    return refuse_pages (from, to, &shortage);
   return 0;
+}
+
+/* => holds both shapes. */
+static int
+pass (struct export *from, struct export *to)
+{
+  struct drum *d = from->pages.drum;
+  struct room_account *out = &from->pages.account, *in = &to->pages.account;
+  struct room_shortage shortage;
+  uint64_t n = npassing (from, to);
+  int ret;
+
+  if (drum_pass_account (d, out, in, n, false, &shortage) < 0)
+    return refuse_pages (from, to, &shortage);
+  ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
+  if (ret < 0)
+    drum_pass_account (d, in, out, n, true, &shortage);
+  return ret;
 }
 
 int
@@ -581,7 +789,7 @@ export_pass (struct export *from, struct export *to)
     return ret;
   lock_shape (first, &shape[0], true);
   lock_shape (second, &shape[1], true);
-  ret = pages_pass (&from->pages, &to->pages, npages_of (from));
+  ret = pass (from, to);
   unlock_shape (second, &shape[1]);
   unlock_shape (first, &shape[0]);
   return ret;

@@ -44,10 +44,11 @@ struct export_config {
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
- * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). */
+ * the page map may come to take more than half of the memory (FreeBSD's swapon_check_swzone). Nothing is reserved for it, and it has no
+ * limit. -ENOSPC, which it says, if the drum is not to be overcommitted and has not so much. */
 int export_create (struct drum *d, const struct export_config *config, struct export **e);
 
-/* All requests have ended. Its slots are not freed: the drum ends too. */
+/* All requests have ended. Its slots are not freed (the drum ends too, or it has been trimmed); what it was promised is taken back. */
 void export_destroy (struct export *e);
 
 /* Have all memory of its page map now: 2 MiB for each GiB. -ENOMEM. */
@@ -56,7 +57,18 @@ int export_touch (struct export *e);
 const char *export_name (const struct export *e);
 uint64_t export_size_bytes (const struct export *e);
 bool export_has_checksums (const struct export *e);
-uint64_t export_npages_used (const struct export *e); /* pages that have a slot */
+uint64_t export_npages_used (const struct export *e); /* pages that have a slot, or are about to */
+
+/* Promise it something else than before (room.h): slots that only this export may use up, and the most that its pages may take; 0: no
+ * limit. One change of these at a time. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
+ * -ENOSPC if the drum can't promise so much; with force it does all the same, and warns. */
+int export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force);
+uint64_t export_reserve_bytes (const struct export *e);
+uint64_t export_limit_bytes (const struct export *e); /* 0: none */
+
+/* Raise the reserve as far as each page of the range, or a part of one, needs to get a slot if it has none (swap_pager_reserve); *reserve_bytes is
+ * what it is then. Says what is wrong: as export_promise; -EINVAL also for a range that does not lie inside the export, -ENOSPC if its limit is less. */
+int export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes);
 
 /* A client comes, or goes (-1); how many there are. */
 void export_count_client (struct export *e, int change);
@@ -105,12 +117,12 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
 
-/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create.
- * -ENOMEM, and what the map file gave: nothing has changed, and that is said. */
+/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and
+ * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */
 int export_resize (struct export *e, uint64_t size_bytes);
 
-/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -EINVAL
- * if one has checksums and the other not, or both are one: also said. */
+/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -ENOSPC if to's limit is less, or
+ * the drum could not keep what it has promised, -EINVAL if one has checksums and the other not, or both are one: also said. */
 int export_may_pass (const struct export *from, const struct export *to);
 
 /* The same, and -EIO if the files do not take it: nothing has changed, and that is said. */

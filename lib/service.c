@@ -225,7 +225,7 @@ create_export (const struct service_config *config, struct service *service,
     return service->state ? service_restore_map (config, service) : 0;
   if (ret == -EINVAL)
     log_error ("size=: %" PRIu64 " is not a multiple of %u bytes", export.size_bytes, PAGE_BYTES);
-  else
+  else if (ret != -ENOSPC) /* which is said */
     log_error ("size=: no memory for the page map of an export of %" PRIu64
                " bytes: give a smaller size=",
                export.size_bytes);

@@ -270,7 +270,7 @@ end_move (struct model *m, uint32_t slot, bool fails)
   uint32_t to = m->moves_to[slot];
   struct slot_run run = { .first = fails ? to : slot, .n = 1 };
 
-  drum_free (m->drum, &run, 1, 1);
+  drum_free (m->drum, &run, 1, &(struct drum_return){ .nmove = 1 });
   m->nmoving--;
   m->is_target[to] = false;
   if (fails)
@@ -290,7 +290,7 @@ empty_device (struct model *m, struct model_device *dev)
     if (m->state[slot] == USED) {
       struct slot_run run = { .first = slot, .n = 1 };
 
-      drum_free (m->drum, &run, 1, 0);
+      drum_free (m->drum, &run, 1, NULL);
       set_state (m, slot, FREE);
     }
 }
@@ -427,8 +427,11 @@ step_alloc (struct model *m)
   }
   if (outcome == WAITS)
     return;
-  ret = above == PRIO_ANY ? drum_alloc (m->drum, n - nmove, nmove, runs, &nruns)
-                          : drum_alloc_above (m->drum, above, n - nmove, nmove, runs, &nruns);
+  ret =
+    above == PRIO_ANY
+      ? drum_take_runs (m->drum, n - nmove, nmove, runs, &nruns)
+      : drum_alloc_above (m->drum, above,
+                          &(struct drum_demand){ .nnew = n - nmove, .nmove = nmove }, runs, &nruns);
   CHECK (m, ret == (outcome == ROOM ? 0 : -ENOSPC), "%u and %u moves above %d: %d", n - nmove,
          nmove, above, ret);
   CHECK (m, runs[DRUM_BATCH].n == 12345, "written behind the end");
@@ -446,7 +449,7 @@ step_alloc (struct model *m)
     m->is_target[taken[i]] = true;
   }
   for (uint32_t i = nmove; i < nold; i++) {
-    drum_free (m->drum, &(struct slot_run){ .first = old[i], .n = 1 }, 1, 0);
+    drum_free (m->drum, &(struct slot_run){ .first = old[i], .n = 1 }, 1, NULL);
     set_state (m, old[i], FREE);
   }
 }
@@ -470,7 +473,7 @@ step_free (struct model *m)
       break;
   }
   if (nruns > 0)
-    drum_free (m->drum, runs, nruns, 0);
+    drum_free (m->drum, runs, nruns, NULL);
 }
 
 static void

@@ -66,12 +66,12 @@ WRAP (ssize_t, preadv, PREADV, (int fd, const struct iovec *iov, int niov, off_t
 WRAP (ssize_t, pwritev, PWRITEV, (int fd, const struct iovec *iov, int niov, off_t offset),
       (fd, iov, niov, offset), -1)
 WRAP (int, drum_alloc, DRUM_ALLOC,
-      (struct drum * d, uint32_t nnew, uint32_t nmove, struct slot_run *runs, unsigned *nruns),
-      (d, nnew, nmove, runs, nruns), -fault.err)
+      (struct drum * d, const struct drum_demand *want, struct slot_run *runs, unsigned *nruns),
+      (d, want, runs, nruns), -fault.err)
 WRAP (int, drum_alloc_above, DRUM_ALLOC_ABOVE,
-      (struct drum * d, int above, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+      (struct drum * d, int above, const struct drum_demand *want, struct slot_run *runs,
        unsigned *nruns),
-      (d, above, nnew, nmove, runs, nruns), -fault.err)
+      (d, above, want, runs, nruns), -fault.err)
 WRAP (void *, mmap, MMAP, (void *at, size_t n, int prot, int flags, int fd, off_t offset),
       (at, n, prot, flags, fd, offset), MAP_FAILED)
 
@@ -342,7 +342,7 @@ assert_no_move_is_open (void)
   unsigned nruns;
 
   drum_usage (drum, &usage);
-  cr_assert_eq (drum_alloc (drum, (uint32_t) (usage.nfree - usage.nkept) + 1, 0, runs, &nruns),
+  cr_assert_eq (drum_take_runs (drum, (uint32_t) (usage.nfree - usage.nkept) + 1, 0, runs, &nruns),
                 -ENOSPC);
 }
 

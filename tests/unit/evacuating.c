@@ -65,33 +65,34 @@ __wrap_export_check (struct export *e, uint64_t *page, unsigned n, const struct 
   return ret;
 }
 
-int __real_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+int __real_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                        unsigned *nruns);
-int __wrap_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+int __wrap_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                        unsigned *nruns);
 
 int
-__wrap_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+__wrap_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                    unsigned *nruns)
 {
-  bool refuse = nnew + nmove > hook.alloc_max || (hook.refuse_next && nnew + nmove > 1);
+  bool refuse =
+    want->nnew + want->nmove > hook.alloc_max || (hook.refuse_next && want->nnew + want->nmove > 1);
 
   hook.refuse_next = false;
-  return refuse ? -ENOSPC : __real_drum_alloc (d, nnew, nmove, runs, nruns);
+  return refuse ? -ENOSPC : __real_drum_alloc (d, want, runs, nruns);
 }
 
-int __real_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+int __real_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                              struct slot_run *runs, unsigned *nruns);
-int __wrap_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+int __wrap_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                              struct slot_run *runs, unsigned *nruns);
 
 int
-__wrap_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+__wrap_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                          struct slot_run *runs, unsigned *nruns)
 {
-  return nnew + nmove > hook.alloc_max
+  return want->nnew + want->nmove > hook.alloc_max
            ? -ENOSPC
-           : __real_drum_alloc_above (d, above, nnew, nmove, runs, nruns);
+           : __real_drum_alloc_above (d, above, want, runs, nruns);
 }
 
 ssize_t __real_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
