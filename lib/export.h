@@ -151,12 +151,12 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
 
-/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create.
- * -ENOMEM, and what the map file gave: nothing has changed, and that is said. */
+/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and
+ * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */
 int export_resize (struct export *e, uint64_t size_bytes);
 
-/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -EINVAL
- * if one has checksums and the other not, or both are one: also said. */
+/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -ENOSPC if to's limit is less, or
+ * the drum could not keep what it has promised, -EINVAL if one has checksums and the other not, or both are one: also said. */
 int export_may_pass (const struct export *from, const struct export *to);
 
 /* The same, and -EIO if the files do not take it: nothing has changed, and that is said. */
