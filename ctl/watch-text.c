@@ -87,11 +87,11 @@ put_more (const struct page *page, const char *remark, const char *op,
 static void
 put_export (const struct page *page, const struct export *e)
 {
-  const struct export *before = snapshot_export_before (page->before, e);
+  const struct export *before = snapshot_export_before (page->before, page->now, e);
   char *clients = text_format ("  %" PRIu64 " client%s", e->clients, e->clients == 1 ? "" : "s");
 
   put_name (page, text_export (e->name));
-  put_use (page, e->used, e->size);
+  put_use (page, e->used, export_most (e));
   put_rates (page, "read", before ? &before->read : NULL, &e->read);
   put_more (page, clients, "write", before ? &before->write : NULL, &e->write);
   if (e->trim.requests)
@@ -126,11 +126,14 @@ static void
 put_title (const struct page *page)
 {
   char *version = text_printable (page->now->version);
-  char uptime[TEXT_NUMBER], used[16], size[16];
+  char uptime[TEXT_NUMBER], used[16], size[16], reserved[16];
 
-  fprintf (page->out, "drum %s, up %s, %s of %s used; ", version,
+  fprintf (page->out, "drum %s, up %s, %s of %s used", version,
            text_duration (page->now->uptime, uptime), format_bytes (page->now->room.used, used),
            format_bytes (page->now->room.size, size));
+  if (page->now->reserved)
+    fprintf (page->out, ", %s reserved", format_bytes (page->now->reserved, reserved));
+  fputs ("; ", page->out);
   if (page->before)
     fprintf (page->out, "in the last %.1f s:\n", page->seconds);
   else
