@@ -65,17 +65,17 @@ Test (room, grows_and_shrinks)
 /* Left is what is free or comes back, less what is kept; never less than none. */
 Test (room, left)
 {
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
   room_grow (&room, 640, 30);
-  cr_assert_eq (room_left (&room), 20);
+  cr_assert_eq (room_left (&room, NULL), 20);
   room.nmoving = 5;
-  cr_assert_eq (room_left (&room), 25);
+  cr_assert_eq (room_left (&room, NULL), 25);
   room.nfree = 6;
-  cr_assert_eq (room_left (&room), 1);
+  cr_assert_eq (room_left (&room, NULL), 1);
   room.nfree = 5;
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
   room.nfree = 4;
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
 }
 
 /* With so many left. */
@@ -144,13 +144,13 @@ Test (room, says)
 {
   room_say ((struct room_notice){ .what = ROOM_NOTHING });
   cr_assert_eq (logged_count (""), 0);
-  room_say ((struct room_notice){ ROOM_ALMOST_FULL, 77 });
+  room_say ((struct room_notice){ .what = ROOM_ALMOST_FULL, .left = 77 });
   cr_assert_eq (logged_count ("almost full: 77 slots"), 1);
   cr_assert (logged_last_level () == LEVEL_WARNING);
-  room_say ((struct room_notice){ ROOM_FULL, 0 });
+  room_say ((struct room_notice){ .what = ROOM_FULL, .left = 0 });
   cr_assert_eq (logged_count ("the drum is full"), 1);
   cr_assert (logged_last_level () == LEVEL_WARNING);
-  room_say ((struct room_notice){ ROOM_AGAIN, 600 });
+  room_say ((struct room_notice){ .what = ROOM_AGAIN, .left = 600 });
   cr_assert_eq (logged_count ("room again: 600 slots"), 1);
   cr_assert (logged_last_level () == LEVEL_NOTICE);
 }
