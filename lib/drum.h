@@ -106,11 +106,6 @@ int drum_may_pass (struct drum *d, const struct room_account *from, const struct
 int drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
                        uint64_t npages, bool force, struct room_shortage *shortage);
 
-/* May they, if from has none then? -ENOSPC, and why, if what it has reserved could not be promised anew. */
-int drum_may_pass_account (struct drum *d, const struct room_account *from,
-                           const struct room_account *to, uint64_t npages,
-                           struct room_shortage *shortage);
-
 /* With drum_claim: the account has so many pages more, or less. */
 void drum_claim_account (struct drum *d, struct room_account *a, int change);
 

@@ -741,7 +741,8 @@ step_pass (struct model *m)
       n++;
     }
   }
-  drum_pass_account (m->drum, account_of (m, from), account_of (m, to), n);
+  drum_pass_account (m->drum, account_of (m, from), account_of (m, to), n, true,
+                     &(struct room_shortage){ .npages = 0 });
   m->account[from].nused -= n;
   m->account[to].nused += n;
   m->excused = true;
