@@ -541,8 +541,8 @@ record_cleared (struct pages *p, uint64_t first, uint64_t end)
   return (unsigned) (done == stop - begin ? end - first : begin + done - first);
 }
 
-int
-pages_clear (struct pages *p, uint64_t first, uint64_t end)
+static int
+clear (struct pages *p, uint64_t first, uint64_t end, bool record)
 {
   struct pagemap_entry none = { .slot = SLOT_NONE };
   struct freerange fr;
@@ -553,13 +553,25 @@ pages_clear (struct pages *p, uint64_t first, uint64_t end)
     uint64_t leaf_end = (first / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF, stop;
 
     leaf_end = leaf_end < end ? leaf_end : end;
-    stop = p->file ? first + record_cleared (p, first, leaf_end) : leaf_end;
+    stop = record ? first + record_cleared (p, first, leaf_end) : leaf_end;
     ret = stop < leaf_end ? -EIO : 0;
     while (first < stop)
       switch_page (p, first++, none, &fr);
   }
   freerange_flush (&fr);
   return ret;
+}
+
+int
+pages_clear (struct pages *p, uint64_t first, uint64_t end)
+{
+  return clear (p, first, end, p->file);
+}
+
+void
+pages_drop (struct pages *p, uint64_t first, uint64_t end)
+{
+  clear (p, first, end, false);
 }
 
 /* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each: to

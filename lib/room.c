@@ -184,6 +184,23 @@ room_promise (struct room *r, struct room_account *a, const struct room_promise 
   check_limit (a);
 }
 
+int
+room_may_pass (const struct room *r, const struct room_account *from, const struct room_account *to,
+               uint64_t npages, struct room_shortage *shortage)
+{
+  uint64_t npromised = r->npromised - unfilled (from) - unfilled (to) +
+                       less (from->promise.nreserved, less (nused_by (from), npages)) +
+                       less (to->promise.nreserved, nused_by (to) + npages);
+
+  if (to->promise.nlimit &&
+      lacks (shortage, ROOM_OF_LIMIT, nused_by (to) + npages, to->promise.nlimit))
+    return -ENOSPC;
+  return npromised > r->npromised &&
+             lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_promises (r))
+           ? -ENOSPC
+           : 0;
+}
+
 bool
 room_suffices (const struct room *r, struct room_shortage *shortage)
 {
