@@ -976,9 +976,10 @@ npassing (const struct export *from, const struct export *to)
 }
 
 int
-export_may_pass (const struct export *from, const struct export *to)
+export_prepare_pass (struct export *from, struct export *to)
 {
   struct room_shortage shortage;
+  int ret;
 
   if (from == to)
     return refuse_pass (from, to, -EINVAL, "it is the same");
@@ -989,7 +990,8 @@ export_may_pass (const struct export *from, const struct export *to)
   if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
                      npassing (from, to), &shortage) < 0)
     return refuse_pages (from, to, &shortage);
-  return 0;
+  ret = export_flush_map (from);
+  return ret < 0 ? refuse_pass (from, to, ret, "the page maps can't be made durable") : 0;
 }
 
 /* => holds both shapes. */
@@ -1015,7 +1017,7 @@ export_pass (struct export *from, struct export *to)
 {
   struct export *first = from < to ? from : to, *second = from < to ? to : from;
   struct rangelock_holder shape[2];
-  int ret = export_may_pass (from, to);
+  int ret = export_prepare_pass (from, to);
 
   if (ret < 0)
     return ret;

@@ -166,9 +166,10 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */
 int export_resize (struct export *e, uint64_t size_bytes);
 
-/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -ENOSPC if to's limit is less, or
- * the drum could not keep what it has promised, -EINVAL if one has checksums and the other not, or both are one: also said. */
-int export_may_pass (const struct export *from, const struct export *to);
+/* The pages of from become to's (see pages.h); then from has none. Before the manifest says so: may they, and is it durable which pages have
+ * entries? -EFBIG if from has pages beyond the end of to, -ENOSPC if to's limit is less, or the drum could not keep what it has
+ * promised, -EINVAL if one has checksums and the other not, or both are one, -EIO: also said. */
+int export_prepare_pass (struct export *from, struct export *to);
 
 /* The same, and -EIO if the files do not take it: nothing has changed, and that is said. */
 int export_pass (struct export *from, struct export *to);

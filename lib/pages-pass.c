@@ -2,10 +2,9 @@
  *
  * pages-pass.c - all pages of one export pass to another (FreeBSD's swap_pager_copy).
  *
- * In this order: both files are durable, so that what they may be after a power failure is what they were, or what the next steps make
- * of them; the new entries of to are in its file, and durable; the file of from is empty, and durable. Only then the maps in memory
- * change, and slots are freed: until then all can be taken back, and at each moment a slot that is only in from's file, or in both
- * at the same page, can still pass.
+ * In this order: the new entries of to are in its file, and durable; the file of from is empty, and durable; only then the maps in memory
+ * change, and slots are freed. Until the file is empty all can be taken back; and whenever it ends before, each slot that should pass is in from's
+ * file, in to's, or in both at the same page.
  */
 #include <config.h>
 
@@ -110,11 +109,8 @@ static int
 pass_in_files (struct pages *from, struct pages *to, uint64_t npages)
 {
   uint64_t reached = 0;
-  int ret = sync_maps (to);
+  int ret = record (from, to, npages, false, &reached);
 
-  if (ret < 0)
-    return ret;
-  ret = record (from, to, npages, false, &reached);
   if (ret == 0)
     ret = sync_maps (to);
   if (ret == 0)
