@@ -19,6 +19,7 @@
 #include <nbdkit-plugin.h>
 
 #include "config-keys.h"
+#include "keepalive.h"
 #include "lib/export.h"
 #include "lib/exports.h"
 #include "lib/log.h"
@@ -157,9 +158,9 @@ drum_default_export (int readonly, int is_tls)
   return "";
 }
 
-/* Where the client of this connection is, as session.h wants it. */
+/* Where the client of this connection is, as session.h wants it; and it is asked after. */
 static void
-name_peer (char peer[SESSION_PEER_MAX + 1])
+meet_peer (char peer[SESSION_PEER_MAX + 1])
 {
   struct sockaddr_storage addr;
   socklen_t len = sizeof addr;
@@ -167,6 +168,7 @@ name_peer (char peer[SESSION_PEER_MAX + 1])
   *peer = 0;
   if (nbdkit_peer_name ((struct sockaddr *) &addr, &len) == -1)
     return;
+  keepalive_start ((struct sockaddr *) &addr, len);
   if (addr.ss_family == AF_UNIX)
     snprintf (peer, SESSION_PEER_MAX + 1, "process %lld", (long long) nbdkit_peer_pid ());
   else if (addr.ss_family == AF_VSOCK)
@@ -186,7 +188,7 @@ drum_open (int readonly)
   if (!text)
     return NULL;
   service_enter_connection (&service);
-  name_peer (peer);
+  meet_peer (peer);
   return service_open (&service, text, peer, &session) == 0 ? session : NULL;
 }
 
