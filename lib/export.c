@@ -508,11 +508,10 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
-static void
+static int
 flush_map (struct export *e)
 {
-  if (e->pages.state)
-    state_sync_maps (e->pages.state);
+  return e->pages.state ? state_sync_maps (e->pages.state) : 0;
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
@@ -990,7 +989,7 @@ export_prepare_pass (struct export *from, struct export *to)
   if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
                      npassing (from, to), &shortage) < 0)
     return refuse_pages (from, to, &shortage);
-  ret = export_flush_map (from);
+  ret = flush_map (from);
   return ret < 0 ? refuse_pass (from, to, ret, "the page maps can't be made durable") : 0;
 }
 
