@@ -349,6 +349,7 @@ drum_may_pass (struct drum *d, const struct room_account *from, const struct roo
   int ret;
 
   mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
   ret = room_may_pass (&d->room, from, to, npages, shortage);
   mutex_unlock (&d->lock);
   return ret;
@@ -362,6 +363,7 @@ drum_pass_account (struct drum *d, struct room_account *from, struct room_accoun
   int ret;
 
   mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
   ret = room_may_pass (&d->room, from, to, npages, shortage);
   if (ret == 0 || force) {
     room_count (&d->room, from, -(int64_t) npages);
