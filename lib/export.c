@@ -26,6 +26,7 @@
 #include "slotio.h"
 #include "state.h"
 #include "stats.h"
+#include "swaphdr.h"
 #include "units.h"
 
 struct export
@@ -34,6 +35,8 @@ struct export
   struct rangelock ranges;
   char *name;
   uint64_t size_bytes;
+  bool reset_on_mkswap;
+  uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
   _Atomic int nclients;
   struct stats stats[EXPORT_NOPS];
 };
@@ -102,6 +105,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   }
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
+  e->reset_on_mkswap = config->reset_on_mkswap;
   e->pages.drum = d;
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
@@ -252,17 +256,63 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   return ret;
 }
 
+/* => holds page 0. The UUID of the swap header in it; null if there is none. */
+static void
+read_swap_uuid (struct export *e, uuid_t uuid)
+{
+  char page[PAGE_BYTES];
+  struct swaphdr h;
+
+  uuid_clear (uuid);
+  if (pages_read (&e->pages, 0, 1, page) == 0 && swaphdr_parse (page, sizeof page, &h))
+    uuid_copy (uuid, h.uuid);
+}
+
+/* => holds page 0 exclusive, and is about to change it. mkswap may take several writes for its header, and between them nothing may
+ * be left of the last one: so remember whose it was. */
+static void
+note_swap_area (struct export *e)
+{
+  uuid_t uuid;
+
+  if (!e->reset_on_mkswap)
+    return;
+  read_swap_uuid (e, uuid);
+  if (!uuid_is_null (uuid))
+    uuid_copy (e->swap_uuid, uuid);
+}
+
+/* => holds all pages exclusive, and has written those up to end. Has page 0 the header of another swap area now? Then the other
+ * pages are dead. A host that resumes from hibernation writes the header that it had; and where no header is known, nobody knows
+ * whose pages they are. */
+static int
+end_swap_area (struct export *e, uint64_t end)
+{
+  uuid_t uuid;
+
+  read_swap_uuid (e, uuid);
+  if (uuid_is_null (uuid) || uuid_is_null (e->swap_uuid) || uuid_compare (uuid, e->swap_uuid) == 0)
+    return 0;
+  log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
+              e->name);
+  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
+}
+
 int
 export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset)
 {
   struct cut c = cut_range (length, offset);
   uint64_t begin_ns = stats_begin (&e->stats[EXPORT_WRITE]);
   struct rangelock_holder holder;
+  bool may_reset = e->reset_on_mkswap && cut_start (&c) == 0;
   const char *at = buf;
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c),
+                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  if (may_reset)
+    note_swap_area (e);
   if (c.head_bytes)
     ret = pages_write_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
   at += c.head_bytes;
@@ -271,10 +321,32 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && may_reset)
+    ret = end_swap_area (e, cut_end (&c));
   rangelock_unlock (&e->ranges, &holder);
   ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_WRITE], begin_ns, length, ret);
   return ret;
+}
+
+int
+export_format (struct export *e)
+{
+  struct swaphdr h = { .page_bytes = PAGE_BYTES };
+  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  struct rangelock_holder holder;
+  char page[PAGE_BYTES];
+  int ret;
+
+  if (npages < SWAPHDR_MIN_PAGES)
+    return -EINVAL;
+  h.last_page = swaphdr_last_page (npages);
+  swaphdr_uuid_for (e->name, h.uuid);
+  swaphdr_build (page, &h);
+  rangelock_lock (&e->ranges, &holder, 0, 1, true);
+  ret = pages_write (&e->pages, 0, 1, page);
+  rangelock_unlock (&e->ranges, &holder);
+  return finish_write (e, ret);
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
@@ -288,6 +360,8 @@ clear_range (struct export *e, uint64_t first, uint64_t end)
     struct rangelock_holder holder;
 
     rangelock_lock (&e->ranges, &holder, first, piece_end, true);
+    if (first == 0)
+      note_swap_area (e);
     ret = pages_clear (&e->pages, first, piece_end);
     rangelock_unlock (&e->ranges, &holder);
     first = piece_end;
@@ -313,6 +387,8 @@ zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
   int ret;
 
   rangelock_lock (&e->ranges, &holder, page, page + 1, true);
+  if (page == 0)
+    note_swap_area (e);
   ret = pages_write_part (&e->pages, page, offset, length, NULL);
   rangelock_unlock (&e->ranges, &holder);
   return ret;

@@ -38,6 +38,7 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
+  bool reset_on_mkswap; /* see export_write */
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
@@ -78,7 +79,15 @@ bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry
                      const void *data);
 
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
+
+/* With reset_on_mkswap, a write that puts a swap header into page 0 whose UUID is another one than that of the last header
+ * there makes an end of the old swap area: all other pages but those that this write is for are freed. Writes of page 0 hold the
+ * whole export then, so that nothing is freed that was written after the header, by whichever request. */
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
+
+/* It is fresh: make a swap area of it, for hosts with pages of our size, whose UUID is made from its name (swaphdr.h). -EINVAL if
+ * it is too small for that. */
+int export_format (struct export *e);
 
 /* Make durable what was acknowledged before: see state_sync; or just what the map says of it. Nothing to do without a state. */
 int export_flush (struct export *e);

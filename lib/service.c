@@ -208,7 +208,9 @@ static int
 create_export (const struct service_config *config, struct service *service,
                struct opening *opening)
 {
-  struct export_config export = { .name = "", .checksum = config->checksum };
+  struct export_config export = { .name = "",
+                                  .checksum = config->checksum,
+                                  .reset_on_mkswap = config->reset_on_mkswap };
   int ret = service->state ? service_known_size (config, service, &export.size_bytes) : 0;
 
   if (ret == 0 && export.size_bytes == 0) {

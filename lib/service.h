@@ -27,7 +27,8 @@ struct service_config {
   uint32_t stripe_bytes;
   uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back */
   bool checksum;
-  bool direct; /* O_DIRECT where it can be */
+  bool reset_on_mkswap;     /* as struct export_config has it */
+  bool direct;              /* O_DIRECT where it can be */
   enum memlock_mode lock;
   const char
     *state_dir; /* absolute: what outlives a restart is kept there (state.h); NULL: nothing does */

@@ -127,6 +127,8 @@ config_key (const char *key, const char *value)
     return parse_lock ("lock=", value, &config.lock);
   if (strcmp (key, "checksum") == 0)
     return parse_bool ("checksum=", value, &config.checksum);
+  if (strcmp (key, "reset-on-mkswap") == 0)
+    return parse_bool ("reset-on-mkswap=", value, &config.reset_on_mkswap);
   log_error ("%s=: unknown parameter: nbdkit drum --help lists those that there are", key);
   return -EINVAL;
 }

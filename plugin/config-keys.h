@@ -35,6 +35,8 @@ void config_free (void);
   "state=DIR         Folder that keeps what survives a restart (default: none).\n"                 \
   "sync=yes          Make every write durable before it is answered (default no).\n"               \
   "state-repair=yes  Start with what is sound of a damaged state, and lose the rest.\n"            \
-  "checksum=no       Do not keep and check a checksum of every page (default yes)."
+  "checksum=no       Do not keep and check a checksum of every page (default yes).\n"              \
+  "reset-on-mkswap=yes\n"                                                                          \
+  "                  Free the old pages when a client makes a new swap header (default no)."
 
 #endif

@@ -185,6 +185,7 @@ Test (badinput, parameters)
     { { "@/good", "lock=" }, { "lock", "strict" } },
     { { "@/good", "direct=maybe" }, { "direct", "maybe" } },
     { { "@/good", "direct=" }, { "direct" } },
+    { { "@/good", "reset-on-mkswap=maybe" }, { "reset-on-mkswap", "maybe" } },
     { { "@/good", "export=x,size=1M" }, { "export" } },
     { { "@/good", "nonsense=1" }, { "nonsense" } },
     { { "nonsense=1", "@/good" }, { "nonsense" } },
