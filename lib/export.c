@@ -23,6 +23,7 @@
 #include "pages.h"
 #include "pagesum.h"
 #include "rangelock.h"
+#include "readahead.h"
 #include "slotio.h"
 #include "state.h"
 #include "stats.h"
@@ -35,6 +36,7 @@ struct export
   struct rangelock ranges;
   char *name;
   uint64_t size_bytes;
+  uint32_t readahead_npages;
   bool reset_on_mkswap;
   uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
   _Atomic int nclients;
@@ -105,6 +107,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   }
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
+  e->readahead_npages = config->readahead_bytes >> PAGE_SHIFT;
   e->reset_on_mkswap = config->reset_on_mkswap;
   e->pages.drum = d;
   e->pages.export = e->name;
@@ -251,6 +254,9 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && e->readahead_npages > 0)
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
+                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;

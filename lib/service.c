@@ -210,7 +210,8 @@ create_export (const struct service_config *config, struct service *service,
 {
   struct export_config export = { .name = "",
                                   .checksum = config->checksum,
-                                  .reset_on_mkswap = config->reset_on_mkswap };
+                                  .reset_on_mkswap = config->reset_on_mkswap,
+                                  .readahead_bytes = config->readahead_bytes };
   int ret = service->state ? service_known_size (config, service, &export.size_bytes) : 0;
 
   if (ret == 0 && export.size_bytes == 0) {
@@ -262,6 +263,8 @@ check_config (const struct service_config *config)
     log_error ("%s=: is only for a server with state=", config->sync ? "sync" : "state-repair");
     return -EINVAL;
   }
+  if (config->direct && config->readahead_bytes > 0)
+    log_warning ("readahead=: does nothing with direct=yes, which passes the page cache by");
   return config->lock == MEMLOCK_STRICT ? memlock_check () : 0;
 }
 

@@ -27,7 +27,8 @@ struct service_config {
   uint32_t stripe_bytes;
   uint64_t size_bytes; /* of the default export; 0: all usable slots less those kept back */
   bool checksum;
-  bool reset_on_mkswap;     /* as struct export_config has it */
+  bool reset_on_mkswap;     /* struct export_config has these */
+  uint32_t readahead_bytes; /* up to READAHEAD_MAX_BYTES */
   bool direct;              /* O_DIRECT where it can be */
   enum memlock_mode lock;
   const char
