@@ -33,7 +33,7 @@
 #include "nbdlink.h"
 #include "nbduri.h"
 #include "options.h"
-#include "swaphdr.h"
+#include "swaparea.h"
 #include "swapon-status.h"
 #include "sysctls.h"
 
@@ -246,7 +246,7 @@ take_into_use (const char *text, int setup)
     return STATUS_FAILED;
   }
   snprintf (device, sizeof device, "/dev/nbd%d", index);
-  ret = swaphdr_prepare (device, want.make, want.force);
+  ret = swaparea_prepare (device, want.make, want.force);
   if (ret == 0)
     ret = swap_on (device);
   if (ret < 0) {

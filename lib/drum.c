@@ -343,9 +343,8 @@ drum_set_overcommit (struct drum *d, bool overcommit)
 }
 
 int
-drum_may_pass_account (struct drum *d, const struct room_account *from,
-                       const struct room_account *to, uint64_t npages,
-                       struct room_shortage *shortage)
+drum_may_pass (struct drum *d, const struct room_account *from, const struct room_account *to,
+               uint64_t npages, struct room_shortage *shortage)
 {
   int ret;
 
@@ -355,18 +354,23 @@ drum_may_pass_account (struct drum *d, const struct room_account *from,
   return ret;
 }
 
-void
+int
 drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
-                   uint64_t npages)
+                   uint64_t npages, bool force, struct room_shortage *shortage)
 {
-  struct room_notice notice;
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  int ret;
 
   mutex_lock (&d->lock);
-  room_count (&d->room, from, -(int64_t) npages);
-  room_count (&d->room, to, (int64_t) npages);
-  notice = drum_check_room_locked (d);
+  ret = room_may_pass (&d->room, from, to, npages, shortage);
+  if (ret == 0 || force) {
+    room_count (&d->room, from, -(int64_t) npages);
+    room_count (&d->room, to, (int64_t) npages);
+    notice = drum_check_room_locked (d);
+  }
   mutex_unlock (&d->lock);
   room_say (notice);
+  return ret;
 }
 
 /* As drum_claim. */

@@ -99,14 +99,12 @@ struct room_promise drum_promised (struct drum *d, const struct room_account *a)
  * taken back; it warns if that is too much. */
 void drum_set_overcommit (struct drum *d, bool overcommit);
 
-/* Pages pass from one account to another, with their slots. What from has reserved is promised to it anew. */
-void drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
-                        uint64_t npages);
-
-/* May they, if from has none then? -ENOSPC, and why, if what it has reserved could not be promised anew. */
-int drum_may_pass_account (struct drum *d, const struct room_account *from,
-                           const struct room_account *to, uint64_t npages,
-                           struct room_shortage *shortage);
+/* Pages pass from one account to another, with their slots. -ENOSPC, and why: to's limit is less, or what from has reserved can't be
+ * promised to it anew. With force they pass all the same, but -ENOSPC says so. */
+int drum_may_pass (struct drum *d, const struct room_account *from, const struct room_account *to,
+                   uint64_t npages, struct room_shortage *shortage);
+int drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
+                       uint64_t npages, bool force, struct room_shortage *shortage);
 
 /* With drum_claim: the account has so many pages more, or less. */
 void drum_claim_account (struct drum *d, struct room_account *a, int change);

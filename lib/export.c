@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -25,9 +26,11 @@
 #include "pages.h"
 #include "pagesum.h"
 #include "rangelock.h"
+#include "readahead.h"
 #include "slotio.h"
 #include "state.h"
 #include "stats.h"
+#include "swaphdr.h"
 #include "units.h"
 
 /* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
@@ -42,6 +45,9 @@ struct export
   char *name, *pattern, *given;
   _Atomic uint64_t size_bytes; /* changed under SHAPE */
   uint64_t number;
+  uint32_t readahead_npages;
+  bool reset_on_mkswap;
+  uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
   _Atomic int nclients;
   _Atomic int64_t left_ns;   /* when it was made, or a client went */
   struct mutex mutex;        /* all below; a leaf */
@@ -115,6 +121,20 @@ free_names (struct export *e)
   free (e->given);
 }
 
+/* FreeBSD's swapon_check_swzone. */
+static void
+check_memory (const char *name, uint64_t npages)
+{
+  struct sysinfo info;
+  char map_text[16], ram_text[16];
+
+  if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
+    log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
+                 "smaller size=",
+                 name, format_bytes (pagemap_bytes (npages), map_text),
+                 format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
+}
+
 static const char *
 format_pages (uint64_t npages, char text[16])
 {
@@ -155,20 +175,6 @@ promise (struct export *e, const struct room_promise *want, bool force)
   return ret;
 }
 
-/* FreeBSD's swapon_check_swzone. */
-static void
-check_memory (const char *name, uint64_t npages)
-{
-  struct sysinfo info;
-  char map_text[16], ram_text[16];
-
-  if (sysinfo (&info) == 0 && pagemap_bytes (npages) > (uint64_t) info.totalram * info.mem_unit / 2)
-    log_warning ("export \"%s\": its page map may come to take %s of the %s of memory here: give a "
-                 "smaller size=",
-                 name, format_bytes (pagemap_bytes (npages), map_text),
-                 format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
-}
-
 int
 export_create (struct drum *d, const struct export_config *config, struct export **ep)
 {
@@ -197,6 +203,8 @@ export_create (struct drum *d, const struct export_config *config, struct export
   mutex_init (&e->mutex);
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
+  e->readahead_npages = config->readahead_bytes >> PAGE_SHIFT;
+  e->reset_on_mkswap = config->reset_on_mkswap;
   e->pages.drum = d;
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
@@ -303,7 +311,7 @@ refuse_promise (const struct export *e, const char *what, uint64_t bytes, const 
 int
 export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
 {
-  struct room_promise want = { .nsize = e->size_bytes >> PAGE_SHIFT,
+  struct room_promise want = { .nsize = npages_of (e),
                                .nreserved = reserve_bytes >> PAGE_SHIFT,
                                .nlimit = limit_bytes >> PAGE_SHIFT };
 
@@ -500,11 +508,10 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
-static void
+static int
 flush_map (struct export *e)
 {
-  if (e->pages.state)
-    state_sync_maps (e->pages.state);
+  return e->pages.state ? state_sync_maps (e->pages.state) : 0;
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
@@ -533,9 +540,54 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && e->readahead_npages > 0)
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
+                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;
+}
+
+/* => holds page 0. The UUID of the swap header in it; null if there is none. */
+static void
+read_swap_uuid (struct export *e, uuid_t uuid)
+{
+  char page[PAGE_BYTES];
+  struct swaphdr h;
+
+  uuid_clear (uuid);
+  if (pages_read (&e->pages, 0, 1, page) == 0 && swaphdr_parse (page, sizeof page, &h))
+    uuid_copy (uuid, h.uuid);
+}
+
+/* => holds page 0 exclusive, and is about to change it. mkswap may take several writes for its header, and between them nothing may
+ * be left of the last one: so remember whose it was. */
+static void
+note_swap_area (struct export *e)
+{
+  uuid_t uuid;
+
+  if (!e->reset_on_mkswap)
+    return;
+  read_swap_uuid (e, uuid);
+  if (!uuid_is_null (uuid))
+    uuid_copy (e->swap_uuid, uuid);
+}
+
+/* => holds all pages exclusive, and has written those up to end. Has page 0 the header of another swap area now? Then the other
+ * pages are dead. A host that resumes from hibernation writes the header that it had; and where no header is known, nobody knows
+ * whose pages they are. */
+static int
+end_swap_area (struct export *e, uint64_t end)
+{
+  uuid_t uuid;
+
+  read_swap_uuid (e, uuid);
+  if (uuid_is_null (uuid) || uuid_is_null (e->swap_uuid) || uuid_compare (uuid, e->swap_uuid) == 0)
+    return 0;
+  log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
+              e->name);
+  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
 }
 
 int
@@ -544,11 +596,15 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   struct cut c = cut_range (length, offset);
   uint64_t begin_ns = stats_begin (&e->stats[EXPORT_WRITE]);
   struct rangelock_holder holder;
+  bool may_reset = e->reset_on_mkswap && cut_start (&c) == 0;
   const char *at = buf;
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c),
+                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  if (may_reset)
+    note_swap_area (e);
   if (c.head_bytes)
     ret = pages_write_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
   at += c.head_bytes;
@@ -557,10 +613,32 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && may_reset)
+    ret = end_swap_area (e, cut_end (&c));
   rangelock_unlock (&e->ranges, &holder);
   ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_WRITE], begin_ns, length, ret);
   return ret;
+}
+
+int
+export_format (struct export *e)
+{
+  struct swaphdr h = { .page_bytes = PAGE_BYTES };
+  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  struct rangelock_holder holder;
+  char page[PAGE_BYTES];
+  int ret;
+
+  if (npages < SWAPHDR_MIN_PAGES)
+    return -EINVAL;
+  h.last_page = swaphdr_last_page (npages);
+  swaphdr_uuid_for (e->name, h.uuid);
+  swaphdr_build (page, &h);
+  rangelock_lock (&e->ranges, &holder, 0, 1, true);
+  ret = pages_write (&e->pages, 0, 1, page);
+  rangelock_unlock (&e->ranges, &holder);
+  return finish_write (e, ret);
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
@@ -574,6 +652,8 @@ clear_range (struct export *e, uint64_t first, uint64_t end)
     struct rangelock_holder holder;
 
     rangelock_lock (&e->ranges, &holder, first, piece_end, true);
+    if (first == 0)
+      note_swap_area (e);
     ret = pages_clear (&e->pages, first, piece_end);
     rangelock_unlock (&e->ranges, &holder);
     first = piece_end;
@@ -625,6 +705,8 @@ zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
   int ret;
 
   rangelock_lock (&e->ranges, &holder, page, page + 1, true);
+  if (page == 0)
+    note_swap_area (e);
   ret = pages_write_part (&e->pages, page, offset, length, NULL);
   rangelock_unlock (&e->ranges, &holder);
   return ret;
@@ -779,7 +861,7 @@ export_check (struct export *e, uint64_t *page, unsigned npages, const struct pa
   return nread;
 }
 
-/* => holds the shape. The file first: where that fails nothing has changed. */
+/* => holds the shape. */
 static int
 grow (struct export *e, uint64_t npages)
 {
@@ -790,12 +872,10 @@ grow (struct export *e, uint64_t npages)
     if (ret < 0)
       pagemap_resize (e->pages.map, npages_of (e));
   }
-  if (ret == 0)
-    check_memory (e->name, npages);
   return ret;
 }
 
-/* => holds the shape. */
+/* => holds the shape. The file first: where that fails nothing has changed. */
 static int
 shrink (struct export *e, uint64_t npages)
 {
@@ -808,85 +888,127 @@ shrink (struct export *e, uint64_t npages)
   return ret;
 }
 
+/* => holds the shape. A larger size is promised before it is there, a smaller one afterwards. */
+static int
+resize (struct export *e, uint64_t npages)
+{
+  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
+  char text[16];
+  int ret;
+
+  want.nsize = npages;
+  if (npages < had.nreserved)
+    return refuse_promise (e, "size", npages << PAGE_SHIFT, "reserve", had.nreserved << PAGE_SHIFT);
+  ret = npages > had.nsize ? promise (e, &want, false) : 0;
+  if (ret < 0)
+    return ret;
+  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
+  promise (e, ret < 0 ? &had : &want, true);
+  if (ret < 0) {
+    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
+               format_pages (npages, text), strerror (-ret));
+    return ret;
+  }
+  check_memory (e->name, npages);
+  atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
+  flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
+  return 0;
+}
+
 int
 export_resize (struct export *e, uint64_t size_bytes)
 {
-  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
-  uint64_t npages = size_bytes >> PAGE_SHIFT;
   struct rangelock_holder shape;
-  char text[16];
   int ret;
 
   if (size_bytes == 0 || size_bytes % PAGE_BYTES)
     return -EINVAL;
-  want.nsize = npages;
-  if (want.nreserved > npages)
-    return refuse_promise (e, "size", size_bytes, "reserve", want.nreserved << PAGE_SHIFT);
-  ret = promise (e, &want, false);
-  if (ret < 0)
-    return ret;
   lock_shape (e, &shape, true);
-  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
-  if (ret == 0) {
-    atomic_store (&e->size_bytes, size_bytes);
-    flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
-  }
+  ret = resize (e, size_bytes >> PAGE_SHIFT);
   unlock_shape (e, &shape);
-  if (ret < 0)
-    promise (e, &had, true);
-  if (ret < 0)
-    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
-               format_bytes (size_bytes, text), strerror (-ret));
   return ret;
 }
 
-/* Would it have more pages than it may, or from not what it was promised? */
-static int
-check_promises (const struct export *from, const struct export *to)
+static bool
+has_pages_behind (const struct export *e, uint64_t page)
 {
-  uint64_t limit = drum_promised (to->pages.drum, &to->pages.account).nlimit;
-  uint64_t page = 0, end = npages_of (from), has = export_npages_used (to), npassed = 0;
-  struct room_shortage shortage;
-  char text[2][16];
+  uint64_t end = npages_of (e);
 
-  for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
-    npassed +=
-      pagemap_has_slot (pagemap_get (from->pages.map, page)) && pages_is_hole (&to->pages, page);
-  if (limit && has + npassed > limit) {
-    log_error (
-      "export \"%s\": would have %s of pages, and its limit is %s: give a higher one first",
-      to->name, format_pages (has + npassed, text[0]), format_pages (limit, text[1]));
-    return -ENOSPC;
-  }
-  if (drum_may_pass_account (from->pages.drum, &from->pages.account, &to->pages.account, npassed,
-                             &shortage) == 0)
-    return 0;
-  log_error (
-    "export \"%s\": %s would be reserved and not used then, and the drum has %s free: give it "
-    "a smaller reserve first",
-    from->name, format_pages (shortage.npages, text[0]), format_pages (shortage.nslots, text[1]));
-  return -ENOSPC;
+  while ((page = pagemap_next (e->pages.map, page, end)) < end && pages_is_hole (&e->pages, page))
+    page++;
+  return page < end;
+}
+
+/* Why can't pages pass? */
+static int
+refuse_pass (const struct export *from, const struct export *to, int ret, const char *why)
+{
+  log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name, why);
+  return ret;
+}
+
+static int
+refuse_pages (const struct export *from, const struct export *to,
+              const struct room_shortage *shortage)
+{
+  bool limit = shortage->of == ROOM_OF_LIMIT;
+  char text[2][16], why[160];
+
+  snprintf (why, sizeof why, "%s would come to %s, and %s %s%s",
+            limit ? "that one" : "what is reserved and not used",
+            format_pages (shortage->npages, text[0]), limit ? "its limit is" : "the drum has",
+            format_pages (shortage->nslots, text[1]), limit ? "" : " free");
+  return refuse_pass (from, to, -ENOSPC, why);
+}
+
+/* => from is at most as large as to, or has nothing beyond. */
+static uint64_t
+npages_of_both (const struct export *from, const struct export *to)
+{
+  return npages_of (from) < npages_of (to) ? npages_of (from) : npages_of (to);
+}
+
+static uint64_t
+npassing (const struct export *from, const struct export *to)
+{
+  return pages_npassing (&from->pages, &to->pages, npages_of_both (from, to));
 }
 
 int
-export_may_pass (const struct export *from, const struct export *to)
+export_prepare_pass (struct export *from, struct export *to)
 {
-  uint64_t page = npages_of (to), end = npages_of (from);
-  char has[16];
+  struct room_shortage shortage;
+  int ret;
 
-  if (from == to || from->pages.checksum != to->pages.checksum) {
-    log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name,
-               from == to ? "it is the same" : "one has checksums, and the other has none");
-    return -EINVAL;
-  }
-  for (; (page = pagemap_next (from->pages.map, page, end)) < end; page++)
-    if (!pages_is_hole (&from->pages, page)) {
-      log_error (
-        "export \"%s\": has pages beyond the end of \"%s\", which has %s: resize that first",
-        from->name, to->name, format_bytes (export_size_bytes (to), has));
-      return -EFBIG;
-    }
-  return check_promises (from, to);
+  if (from == to)
+    return refuse_pass (from, to, -EINVAL, "it is the same");
+  if (from->pages.checksum != to->pages.checksum)
+    return refuse_pass (from, to, -EINVAL, "one has checksums, and the other has none");
+  if (has_pages_behind (from, npages_of (to)))
+    return refuse_pass (from, to, -EFBIG, "some lie beyond its end: resize it first");
+  if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
+                     npassing (from, to), &shortage) < 0)
+    return refuse_pages (from, to, &shortage);
+  ret = flush_map (from);
+  return ret < 0 ? refuse_pass (from, to, ret, "the page maps can't be made durable") : 0;
+}
+
+/* => holds both shapes. */
+static int
+pass (struct export *from, struct export *to)
+{
+  struct drum *d = from->pages.drum;
+  struct room_account *out = &from->pages.account, *in = &to->pages.account;
+  struct room_shortage shortage;
+  uint64_t n = npassing (from, to);
+  int ret;
+
+  if (drum_pass_account (d, out, in, n, false, &shortage) < 0)
+    return refuse_pages (from, to, &shortage);
+  ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
+  if (ret < 0)
+    drum_pass_account (d, in, out, n, true, &shortage);
+  return ret;
 }
 
 int
@@ -894,13 +1016,13 @@ export_pass (struct export *from, struct export *to)
 {
   struct export *first = from < to ? from : to, *second = from < to ? to : from;
   struct rangelock_holder shape[2];
-  int ret = export_may_pass (from, to);
+  int ret = export_prepare_pass (from, to);
 
   if (ret < 0)
     return ret;
   lock_shape (first, &shape[0], true);
   lock_shape (second, &shape[1], true);
-  ret = pages_pass (&from->pages, &to->pages, npages_of (from));
+  ret = pass (from, to);
   unlock_shape (second, &shape[1]);
   unlock_shape (first, &shape[0]);
   return ret;

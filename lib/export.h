@@ -40,6 +40,9 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
+  bool reset_on_mkswap; /* see export_write */
+  uint32_t
+    readahead_bytes; /* what a read asks for beside what it reads (readahead.h), at most; 0: nothing */
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
@@ -122,7 +125,15 @@ bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry
                      const void *data);
 
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
+
+/* With reset_on_mkswap, a write that puts a swap header into page 0 whose UUID is another one than that of the last header
+ * there makes an end of the old swap area: all other pages but those that this write is for are freed. Writes of page 0 hold the
+ * whole export then, so that nothing is freed that was written after the header, by whichever request. */
 int export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset);
+
+/* It is fresh: make a swap area of it, for hosts with pages of our size, whose UUID is made from its name (swaphdr.h). -EINVAL if
+ * it is too small for that. */
+int export_format (struct export *e);
 
 /* Make durable what was acknowledged before: see state_sync. Nothing to do without a state. */
 int export_flush (struct export *e);
@@ -151,13 +162,14 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
 
-/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create.
- * -ENOMEM, and what the map file gave: nothing has changed, and that is said. */
+/* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and
+ * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */
 int export_resize (struct export *e, uint64_t size_bytes);
 
-/* The pages of from become to's (see pages.h); then from has none. May they? -EFBIG if from has pages beyond the end of to, -EINVAL
- * if one has checksums and the other not, or both are one: also said. */
-int export_may_pass (const struct export *from, const struct export *to);
+/* The pages of from become to's (see pages.h); then from has none. Before the manifest says so: may they, and is it durable which pages have
+ * entries? -EFBIG if from has pages beyond the end of to, -ENOSPC if to's limit is less, or the drum could not keep what it has
+ * promised, -EINVAL if one has checksums and the other not, or both are one, -EIO: also said. */
+int export_prepare_pass (struct export *from, struct export *to);
 
 /* The same, and -EIO if the files do not take it: nothing has changed, and that is said. */
 int export_pass (struct export *from, struct export *to);

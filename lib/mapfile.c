@@ -421,8 +421,6 @@ run_pass (struct pass *pass)
   int ret = mapfile_read (pass->from, check_fits, pass);
 
   if (ret == 0)
-    ret = sync_both (pass);
-  if (ret == 0)
     ret = mapfile_read (pass->from, pass_on, pass);
   if (ret == 0)
     ret = sync_both (pass);

@@ -2,17 +2,15 @@
  *
  * pages-pass.c - all pages of one export pass to another (FreeBSD's swap_pager_copy).
  *
- * In this order: both files are durable, so that what they may be after a power failure is what they were, or what the next steps make
- * of them; the new entries of to are in its file, and durable; the file of from is empty, and durable. Only then the maps in memory
- * change, and slots are freed: until then all can be taken back, and at each moment a slot that is only in from's file, or in both
- * at the same page, can still pass.
+ * In this order: the new entries of to are in its file, and durable; the file of from is empty, and durable; only then the maps in memory
+ * change, and slots are freed. Until the file is empty all can be taken back; and whenever it ends before, each slot that should pass is in from's
+ * file, in to's, or in both at the same page.
  */
 #include <config.h>
 
 #include "pages.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "freerange.h"
@@ -40,6 +38,18 @@ next_leaf (const struct pages *from, uint64_t *page, uint64_t npages, uint64_t *
   *end = (*page / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF;
   *end = *end < npages ? *end : npages;
   return *page < npages;
+}
+
+uint64_t
+pages_npassing (const struct pages *from, const struct pages *to, uint64_t npages)
+{
+  uint64_t page = 0, end, n = 0;
+
+  for (; next_leaf (from, &page, npages, &end); page = end)
+    for (uint64_t i = page; i < end; i++)
+      n +=
+        pagemap_has_slot (pagemap_get (from->map, i)) && pagemap_get (to->map, i).slot == SLOT_NONE;
+  return n;
 }
 
 /* Write to the file of to what its pages before npages come to be; or, undo, what they are. *reached: those behind were not written. */
@@ -99,11 +109,8 @@ static int
 pass_in_files (struct pages *from, struct pages *to, uint64_t npages)
 {
   uint64_t reached = 0;
-  int ret = sync_maps (to);
+  int ret = record (from, to, npages, false, &reached);
 
-  if (ret < 0)
-    return ret;
-  ret = record (from, to, npages, false, &reached);
   if (ret == 0)
     ret = sync_maps (to);
   if (ret == 0)
@@ -119,26 +126,23 @@ pass_in_files (struct pages *from, struct pages *to, uint64_t npages)
 static void
 pass_in_memory (struct pages *from, struct pages *to, uint64_t npages)
 {
-  uint64_t page = 0, end, npassed = 0;
+  uint64_t page = 0, end;
   struct freerange fr;
 
   freerange_init (&fr, from->drum, &from->account, 0);
   for (; next_leaf (from, &page, npages, &end); page = end)
     for (uint64_t i = page; i < end; i++) {
       struct pagemap_entry entry = pagemap_get (from->map, i);
-      bool passes = pagemap_get (to->map, i).slot == SLOT_NONE, has_slot = pagemap_has_slot (entry);
 
       if (entry.slot == SLOT_NONE)
         continue;
-      if (passes)
+      if (pagemap_get (to->map, i).slot == SLOT_NONE)
         pagemap_set (to->map, i, passed (from, to, i));
-      else if (has_slot)
+      else if (pagemap_has_slot (entry))
         freerange_add (&fr, entry.slot, true);
       pagemap_set (from->map, i, (struct pagemap_entry){ .slot = SLOT_NONE });
-      npassed += passes && has_slot;
     }
   freerange_flush (&fr);
-  drum_pass_account (from->drum, &from->account, &to->account, npassed);
 }
 
 int

@@ -76,9 +76,12 @@ int pages_clear (struct pages *p, uint64_t first, uint64_t end);
 /* The same for pages that the file has no more. */
 void pages_drop (struct pages *p, uint64_t first, uint64_t end);
 
+/* How many pages of from, that have a slot, would pass: where to has no entry. */
+uint64_t pages_npassing (const struct pages *from, const struct pages *to, uint64_t npages);
+
 /* All pages, none beyond the end of to, pass from one export to another of the same drum, which keeps its own where both have one; those of from are
- * freed. A lost page passes as such, and stays so. No data is copied: 8 bytes a page are written. Nobody else uses either meanwhile. On failure
- * nothing has changed. How it can be ended by a kill or the power, and go on: mapfile_pass. */
+ * freed. A lost page passes as such, and stays so. No data is copied: 8 bytes a page are written. Nobody else uses either meanwhile. What
+ * the files say is durable, and the account of to has those that pass, already. On failure nothing has changed. How it can be ended by a kill or the power, and go on: mapfile_pass. */
 int pages_pass (struct pages *from, struct pages *to, uint64_t npages);
 
 /* Which pages are to move, and where to. */

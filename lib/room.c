@@ -188,14 +188,17 @@ int
 room_may_pass (const struct room *r, const struct room_account *from, const struct room_account *to,
                uint64_t npages, struct room_shortage *shortage)
 {
-  uint64_t npromised = r->npromised - unfilled (from) - unfilled (to) + from->promise.nreserved +
+  uint64_t npromised = r->npromised - unfilled (from) - unfilled (to) +
+                       less (from->promise.nreserved, less (nused_by (from), npages)) +
                        less (to->promise.nreserved, nused_by (to) + npages);
-  uint64_t nfree = nfree_for_promises (r) + less (nused_by (from), npages);
 
-  if (npromised <= r->npromised || npromised <= nfree)
-    return 0;
-  *shortage = (struct room_shortage){ ROOM_OF_PROMISED, npromised, nfree };
-  return -ENOSPC;
+  if (to->promise.nlimit &&
+      lacks (shortage, ROOM_OF_LIMIT, nused_by (to) + npages, to->promise.nlimit))
+    return -ENOSPC;
+  return npromised > r->npromised &&
+             lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_promises (r))
+           ? -ENOSPC
+           : 0;
 }
 
 bool

@@ -72,7 +72,7 @@ struct room_notice {
 
 /* Why a promise can't be given: so many pages are too many for so many slots. */
 struct room_shortage {
-  enum { ROOM_OF_RESERVES, ROOM_OF_PROMISED, ROOM_OF_SIZES } of;
+  enum { ROOM_OF_RESERVES, ROOM_OF_PROMISED, ROOM_OF_SIZES, ROOM_OF_LIMIT } of;
   uint64_t npages, nslots;
 };
 
@@ -103,7 +103,7 @@ int room_may_promise (const struct room *r, const struct room_account *a,
                       const struct room_promise *want, struct room_shortage *shortage);
 void room_promise (struct room *r, struct room_account *a, const struct room_promise *want);
 
-/* Can the promises still be kept if npages of one account pass to the other, and the first has none then? -ENOSPC, and why not. */
+/* Can so many pages of from become to's, with their slots? What from has reserved is promised to it anew. -ENOSPC, and why not. */
 int room_may_pass (const struct room *r, const struct room_account *from,
                    const struct room_account *to, uint64_t npages, struct room_shortage *shortage);
 

@@ -34,6 +34,7 @@ enum { GIVEN_BYTES = 512, NS_PER_SECOND = 1000000000 };
 struct birth {
   const struct export_spec *spec;
   const char *pattern, *given; /* see struct export_config; NULL */
+  bool format;                 /* as a swap area */
   struct export *export;
 };
 
@@ -106,6 +107,8 @@ create (struct service *service, const struct export_spec *spec, struct export_c
   config->name = spec->name;
   config->size_bytes = spec->size_bytes;
   config->checksum = service->checksum;
+  config->reset_on_mkswap = service->reset_on_mkswap;
+  config->readahead_bytes = service->readahead_bytes;
   config->state = service->state;
   if (service->state)
     ret = state_map (service->state, config->number, spec->size_bytes >> PAGE_SHIFT, is_new,
@@ -151,6 +154,8 @@ bear (struct service *service, struct birth *birth)
   ret = export_set_terms (birth->export, &birth->spec->terms, false);
   if (ret == 0 && service->locked && (ret = export_touch (birth->export)) < 0)
     log_error ("export \"%s\": no memory for its page map", birth->spec->name);
+  if (ret == 0 && birth->format && (ret = export_format (birth->export)) < 0)
+    log_error ("export \"%s\": can't be made a swap area: %s", birth->spec->name, strerror (-ret));
   if (ret < 0)
     bury (service, birth->export);
   return ret;
@@ -593,7 +598,7 @@ move_held (struct service *service, struct export *from, struct export *to)
 {
   int ret;
 
-  ret = export_may_pass (from, to);
+  ret = export_prepare_pass (from, to);
   if (ret < 0)
     return ret;
   export_set_plan (from, (struct export_plan){ .moving_to = export_number (to) });
@@ -670,6 +675,7 @@ make_from_locked (struct service *service, const struct export_template *t, cons
     return -EUSERS;
   }
   spec.name = (char *) name;
+  birth.format = true;
   ret = publish_locked (service, &birth);
   if (ret == 0)
     log_notice ("export \"%s\": has been made from %s", name, t->spec.name);

@@ -211,6 +211,8 @@ check_config (const struct service_config *config)
     log_error ("%s=: is only for a server with state=", config->sync ? "sync" : "state-repair");
     return -EINVAL;
   }
+  if (config->direct && config->readahead_bytes > 0)
+    log_warning ("readahead=: does nothing with direct=yes, which passes the page cache by");
   return config->lock == MEMLOCK_STRICT ? memlock_check () : 0;
 }
 
@@ -287,7 +289,10 @@ service_start (const struct service_config *config, struct service *service)
   struct opening opening = { .n = 0 };
   int ret = check_config (config);
 
-  *service = (struct service){ .lock = config->lock, .checksum = config->checksum };
+  *service = (struct service){ .lock = config->lock,
+                               .checksum = config->checksum,
+                               .reset_on_mkswap = config->reset_on_mkswap,
+                               .readahead_bytes = config->readahead_bytes };
   if (ret == 0 && (ret = exports_create (&service->exports)) < 0)
     log_error ("no memory for the exports");
   if (ret == 0 && (ret = create_drum (config, service)) < 0)

@@ -37,7 +37,9 @@ struct service_config {
   unsigned ntemplates;
   bool no_overcommit; /* the sizes of all exports may not exceed the slots */
   bool checksum;
-  bool direct; /* O_DIRECT where it can be */
+  bool reset_on_mkswap;     /* struct export_config has these */
+  uint32_t readahead_bytes; /* up to READAHEAD_MAX_BYTES */
+  bool direct;              /* O_DIRECT where it can be */
   enum memlock_mode lock;
   const char
     *state_dir; /* absolute: what outlives a restart is kept there (state.h); NULL: nothing does */
@@ -56,7 +58,8 @@ struct service {
   struct swapdev_identity identity; /* of its devices; each has a UUID of its own */
   struct swapdev_spec *named;       /* with a state: what the start named, copied */
   unsigned nnamed;
-  bool checksum;                     /* of exports to come */
+  bool checksum, reset_on_mkswap; /* of exports to come */
+  uint32_t readahead_bytes;
   struct mutex creating;             /* one export at a time; all below */
   uint64_t number;                   /* of the last one's map file */
   struct export_template *templates; /* copied */

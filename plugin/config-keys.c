@@ -14,6 +14,7 @@
 #include "lib/drum.h"
 #include "lib/log.h"
 #include "lib/parse.h"
+#include "lib/readahead.h"
 #include "lib/service.h"
 #include "lib/swapdev.h"
 #include "lib/terms.h"
@@ -117,6 +118,23 @@ set_stripe (const char *value)
   return 0;
 }
 
+static int
+set_readahead (const char *value)
+{
+  uint64_t bytes;
+  int ret = parse_size ("readahead=", value, &bytes);
+
+  if (ret < 0)
+    return ret;
+  if (bytes > READAHEAD_MAX_BYTES || bytes % PAGE_BYTES) {
+    log_error ("readahead=: %s is not a multiple of %u bytes up to 4M; 0 is none", value,
+               PAGE_BYTES);
+    return -EINVAL;
+  }
+  config.readahead_bytes = (uint32_t) bytes;
+  return 0;
+}
+
 /* nbdkit changes to / when it goes into the background. */
 static int
 set_path (const char *value, const char *wanted, char **path)
@@ -166,6 +184,10 @@ config_key (const char *key, const char *value)
     return parse_lock ("lock=", value, &config.lock);
   if (strcmp (key, "checksum") == 0)
     return parse_bool ("checksum=", value, &config.checksum);
+  if (strcmp (key, "reset-on-mkswap") == 0)
+    return parse_bool ("reset-on-mkswap=", value, &config.reset_on_mkswap);
+  if (strcmp (key, "readahead") == 0)
+    return set_readahead (value);
   log_error ("%s=: unknown parameter: nbdkit drum --help lists those that there are", key);
   return -EINVAL;
 }

@@ -49,6 +49,9 @@ void config_free (void);
   "state=DIR         Folder that keeps what survives a restart (default: none).\n"                 \
   "sync=yes          Make every write durable before it is answered (default no).\n"               \
   "state-repair=yes  Start with what is sound of a damaged state, and lose the rest.\n"            \
-  "checksum=no       Do not keep and check a checksum of every page (default yes)."
+  "checksum=no       Do not keep and check a checksum of every page (default yes).\n"              \
+  "readahead=SIZE    Ask for what lies beside what is read, up to 4M (default 0: no).\n"           \
+  "reset-on-mkswap=yes\n"                                                                          \
+  "                  Free the old pages when a client makes a new swap header (default no)."
 
 #endif

@@ -574,11 +574,12 @@ slots_to_move (struct model *m, unsigned who, uint32_t n, uint32_t *old, uint32_
   uint32_t nold = 0, slot;
 
   *nreturn = 0;
-  while (nold < n && (slot = random_slot (m, USED)) != 0) {
+  for (uint32_t tries = 0; tries < 4 * n && nold < n && (slot = random_slot (m, USED)) != 0;
+       tries++) {
     bool returns = device_of (m, slot)->state == DEVICE_OPEN;
 
     if (who && m->owner[slot] != who)
-      break;
+      continue;
 
     CHECK (m, drum_slot_returns (m->drum, slot) == returns, "slot %u", slot);
     m->is_target[slot] = true; /* so that it is not found twice */
@@ -707,6 +708,8 @@ step_promise (struct model *m)
   for (unsigned i = 0; i < NACCOUNTS; i++)
     nsizes += m->account[i].nsize;
   nsizes -= a->nsize;
+  if (rng_below (&m->rng, 2)) /* just as much as there is, or one more */
+    want.nreserved = a->nused + less (base, unfilled) + rng_below (&m->rng, 2);
   want.nlimit = rng_below (&m->rng, 2) ? 0 : want.nreserved + rng_below (&m->rng, 200);
   want.nsize = want.nreserved + rng_below (&m->rng, 300);
   if (want.nreserved > a->nreserved &&
@@ -741,7 +744,8 @@ step_pass (struct model *m)
       n++;
     }
   }
-  drum_pass_account (m->drum, account_of (m, from), account_of (m, to), n);
+  drum_pass_account (m->drum, account_of (m, from), account_of (m, to), n, true,
+                     &(struct room_shortage){ .npages = 0 });
   m->account[from].nused -= n;
   m->account[to].nused += n;
   m->excused = true;
