@@ -103,6 +103,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
   e->pages.drum = d;
+  flow_init (&e->pages.flow);
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
   e->pages.file = config->file;
@@ -352,7 +353,7 @@ export_cache (struct export *e, uint64_t length, uint64_t offset)
   while ((page = pagemap_next (e->pages.map, page, end)) < end && ret == 0) {
     struct slotio io;
 
-    slotio_init (&io, e->pages.drum, SLOTIO_READAHEAD);
+    slotio_init (&io, e->pages.drum, &e->pages.flow, SLOTIO_READAHEAD);
     for (unsigned n = 0; n < DRUM_BATCH && page < end; n++, page++) {
       struct pagemap_entry entry = pagemap_get (e->pages.map, page);
 

@@ -176,7 +176,7 @@ transfer (bool write, unsigned char *memory, uint32_t slot, unsigned n)
     iov[niov++] = (struct iovec){ .iov_base = memory + at, .iov_len = pages * PAGE_BYTES };
     at += pages * PAGE_BYTES;
   }
-  return write ? swapdev_write (dev, slot, iov, niov) : swapdev_read (dev, slot, iov, niov);
+  return write ? swapdev_write (dev, NULL, slot, iov, niov) : swapdev_read (dev, NULL, slot, iov, niov);
 }
 
 static void
@@ -401,7 +401,7 @@ one_page (void *arg)
   uintptr_t i = (uintptr_t) arg;
   struct iovec iov = { .iov_base = page[i], .iov_len = PAGE_BYTES };
 
-  return (void *) (intptr_t) (i % 2 ? swapdev_write : swapdev_read) (dev, 2 + (uint32_t) i, &iov,
+  return (void *) (intptr_t) (i % 2 ? swapdev_write : swapdev_read) (dev, NULL, 2 + (uint32_t) i, &iov,
                                                                      1);
 }
 
