@@ -222,6 +222,24 @@ export_flush_map (struct export *e)
   return e->pages.state ? state_sync_maps (e->pages.state) : 0;
 }
 
+void
+export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth)
+{
+  flow_set_share (&e->pages.flow, weight, iops, bandwidth);
+}
+
+uint64_t
+export_pace (struct export *e, uint64_t length, uint64_t *until_ns)
+{
+  return flow_pace (&e->pages.flow, length, until_ns);
+}
+
+uint64_t
+export_paced_ns (const struct export *e)
+{
+  return flow_paced_ns (&e->pages.flow);
+}
+
 /* A write of some kind has been done; is it to be durable at once? */
 static int
 finish_write (struct export *e, int ret)

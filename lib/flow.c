@@ -77,5 +77,13 @@ flow_pace (struct flow *f, uint64_t nbytes, uint64_t *until_ns)
   if (*until_ns <= now)
     return 0;
   ns = *until_ns - now;
-  return ns < FLOW_LOOK_NS ? ns : FLOW_LOOK_NS;
+  ns = ns < FLOW_LOOK_NS ? ns : FLOW_LOOK_NS;
+  atomic_fetch_add_explicit (&f->paced_ns, ns, memory_order_relaxed);
+  return ns;
+}
+
+uint64_t
+flow_paced_ns (const struct flow *f)
+{
+  return atomic_load_explicit (&f->paced_ns, memory_order_relaxed);
 }

@@ -30,6 +30,7 @@ struct flow {
     _Atomic uint64_t rate;    /* a second; 0: no cap */
     _Atomic uint64_t paid_ns; /* when all so far is */
   } requests, bytes;
+  _Atomic uint64_t paced_ns; /* sum of what requests were to wait */
 };
 
 /* The default weight, and no caps. */
@@ -44,5 +45,8 @@ unsigned flow_weight (const struct flow *f);
 /* How long does a request for so many bytes have to wait? *until_ns is 0 at first; who has slept asks again, until it is 0: at most FLOW_LOOK_NS
  * at a time. */
 uint64_t flow_pace (struct flow *f, uint64_t nbytes, uint64_t *until_ns);
+
+/* What that was in all, so far. */
+uint64_t flow_paced_ns (const struct flow *f);
 
 #endif

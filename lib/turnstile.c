@@ -18,6 +18,9 @@ enum { LIMIT_SHIFT = 32 };
 #define WAITING    (UINT64_C (1) << 48)
 #define RIVALS     (UINT64_C (1) << 49)
 
+/* Who came last, when nobody came yet. */
+#define NOBODY(t) ((const struct flow *) (t))
+
 enum {
   NEAR = 8, /* places in the table where a flow may be */
   PAGE_COST =
@@ -32,6 +35,7 @@ turnstile_init (struct turnstile *t, unsigned limit, bool adapts)
   mutex_init (&t->mutex);
   window_init (&t->window);
   atomic_store (&t->state, (uint64_t) limit << LIMIT_SHIFT);
+  atomic_store (&t->last, NOBODY (t));
   t->adapts = adapts;
 }
 
@@ -73,28 +77,33 @@ has_rivals (const struct turnstile *t)
   return atomic_load_explicit (&t->state, memory_order_relaxed) & RIVALS;
 }
 
-/* => holds t->mutex. This flow comes: does it, or another one, have a rival now? It has if the last change from one flow to
- * another is not long ago when the next one is there: one has come back. */
+/* => holds t->mutex. Does another flow wait, or is it in? */
+static bool
+others_are_here_locked (const struct turnstile *t, const struct flow *flow)
+{
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    if (t->flow[i].nhere > 0 && t->flow[i].flow != flow)
+      return true;
+  return false;
+}
+
+/* => holds t->mutex. This flow comes. If it is not the one that came last, either may come back: they are rivals until neither has, for
+ * some time, and is not here. */
 static void
 look_out_locked (struct turnstile *t, const struct flow *flow, uint64_t now_ns)
 {
-  bool recent = now_ns - t->changed_ns < TURNSTILE_RIVAL_NS;
+  const struct flow *last = atomic_load_explicit (&t->last, memory_order_relaxed);
 
   mutex_assert_held (&t->mutex);
-  if (!recent)
-    atomic_fetch_and (&t->state, ~RIVALS);
-  if (atomic_load_explicit (&t->last, memory_order_relaxed) == flow)
+  if (last == flow) {
+    if (now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS && !others_are_here_locked (t, flow))
+      atomic_fetch_and (&t->state, ~RIVALS);
     return;
+  }
   atomic_store_explicit (&t->last, flow, memory_order_relaxed);
   t->changed_ns = now_ns;
-  if (recent && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
+  if (last != NOBODY (t) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
     window_resume (&t->window, now_ns);
-}
-
-static bool
-is_queueing (const struct turnstile_flow *tf)
-{
-  return tf->queue[0].first || tf->queue[1].first;
 }
 
 /* => holds t->mutex. The flow's own place in the table, or one that nobody needs; or, when there is none near, somebody else's. */
@@ -110,7 +119,7 @@ find_flow_locked (struct turnstile *t, const struct flow *flow)
 
     if (tf->flow == flow)
       return tf;
-    if (!found && !is_queueing (tf) && tf->tag <= t->virtual_time)
+    if (!found && tf->nhere == 0 && tf->tag <= t->virtual_time)
       found = tf;
   }
   if (!found)
@@ -134,9 +143,11 @@ queue_locked (struct turnstile *t, struct turnstile_turn *turn)
   struct turnstile_flow *tf = find_flow_locked (t, turn->flow);
 
   mutex_assert_held (&t->mutex);
-  if (!is_queueing (tf) && tf->tag < t->virtual_time)
+  if (!tf->queue[0].first && !tf->queue[1].first && tf->tag < t->virtual_time)
     tf->tag = t->virtual_time;
   append (&tf->queue[turn->write], turn);
+  tf->nhere++;
+  turn->place = tf;
   turn->waits = true;
   t->nwaiting++;
   /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
@@ -214,11 +225,8 @@ admit_one_locked (struct turnstile *t)
   if (t->virtual_time < tf->tag)
     t->virtual_time = tf->tag;
   tf->tag += cost (turn);
-  turn->noted = has_rivals (t);
-  if (turn->noted) {
-    turn->begin_ns = now_ns ();
-    t->npages += turn->npages;
-  }
+  turn->begin_ns = has_rivals (t) ? now_ns () : 0;
+  t->npages += turn->npages;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
   return true;
@@ -256,7 +264,7 @@ turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct 
   turn->flow = flow;
   turn->write = write;
   turn->npages = npages;
-  turn->noted = false;
+  turn->place = NULL;
   if (is_alone (t, flow) && try_enter (t, false))
     return npages;
   sem_init (&turn->is_in, 0, 0);
@@ -273,16 +281,29 @@ turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct 
   return turn->npages;
 }
 
+/* => holds t->mutex. It did not come in without a look. */
+static void
+end_locked (struct turnstile *t, const struct turnstile_turn *turn)
+{
+  mutex_assert_held (&t->mutex);
+  t->npages -= turn->npages;
+  turn->place->nhere--;
+  if (!has_rivals (t))
+    return;
+  if (turn->flow != atomic_load_explicit (&t->last, memory_order_relaxed))
+    t->changed_ns = now_ns (); /* it may have been here for long */
+  if (turn->begin_ns)
+    window_note (&t->window, turn->begin_ns, now_ns (), turn->npages, t->nwaiting > 0);
+}
+
 void
 turnstile_leave (struct turnstile *t, struct turnstile_turn *turn)
 {
-  if (!(atomic_fetch_sub (&t->state, 1) & WAITING) && !turn->noted)
+  if (!(atomic_fetch_sub (&t->state, 1) & WAITING) && !turn->place)
     return;
   mutex_lock (&t->mutex);
-  if (turn->noted) {
-    t->npages -= turn->npages;
-    window_note (&t->window, turn->begin_ns, now_ns (), turn->npages, t->nwaiting > 0);
-  }
+  if (turn->place)
+    end_locked (t, turn);
   admit_locked (t);
   mutex_unlock (&t->mutex);
 }

@@ -10,7 +10,7 @@
  *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
  *          Within a flow, of a kind: first come, first served. Nobody slips in past those who wait.
  * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much. So
- *          while two flows want it, both in the last TURNSTILE_RIVAL_NS, only as much is let in as is good for it (window.h), and
+ *          while two flows want it (since one has come after the other, and until TURNSTILE_RIVAL_NS after either has left), only as much is let in as is good for it (window.h), and
  *          larger requests come in pieces, with a turn for each.
  * Cost:    without rivals one load and one compare-and-swap to enter and one atomic to leave, unless somebody has to wait; else a
  *          mutex, and a look at the flows that wait. The limit may change at any time: those who are in are always counted.
@@ -45,8 +45,8 @@ struct turnstile_turn {
   uint32_t npages;
   bool write;
   bool waits;
-  bool noted; /* it counts in the window: since begin_ns */
-  uint64_t begin_ns;
+  uint64_t begin_ns;            /* of a turn with rivals */
+  struct turnstile_flow *place; /* NULL: nobody looked at it, since it was alone */
   sem_t is_in;
 };
 
@@ -58,6 +58,7 @@ struct turnstile_queue {
 struct turnstile_flow {
   const struct flow *flow; /* is not looked into: it may be gone */
   uint64_t tag;
+  unsigned nhere;                  /* turns that wait, or are in */
   struct turnstile_queue queue[2]; /* of readers, of writers */
 };
 
@@ -67,11 +68,11 @@ struct turnstile {
   const struct flow *_Atomic last; /* who came last */
   bool adapts;                     /* there may be rivals */
   struct mutex mutex;              /* all below */
-  uint64_t changed_ns;             /* when last became another one */
+  uint64_t changed_ns;             /* when last became another one, or that one left */
   unsigned nwaiting;
   unsigned npassed; /* readers, past the writers that wait now */
   uint64_t virtual_time;
-  uint64_t npages; /* of those noted that are in */
+  uint64_t npages; /* of those that are in and have a place */
   struct window window;
   struct turnstile_flow flow[TURNSTILE_FLOWS];
 };

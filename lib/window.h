@@ -7,7 +7,8 @@
  * requests, is better if it has more of throughput^2 / latency (Kleinrock's power, with more weight on throughput). That doubles
  * or halves with the window where only the queue grows, and the other way round where there is none yet; no idle
  * device's latency has to be known. It begins with one page, and doubles while that pays; later it tries seldom.
- * Tolerance: as long as a request takes no more than WINDOW_GOOD_NS on average there is no limit, or a larger one.
+ * Tolerance: as long as a request takes no more than WINDOW_GOOD_NS, and WINDOW_GOOD_PAGE_NS for each page (2 GB/s), on average, the
+ *            window grows, until there is none.
  * Unit:      pages; CLOCK_MONOTONIC nanoseconds.
  * Locking:   none: the caller's.
  */
@@ -19,6 +20,7 @@
 
 enum {
   WINDOW_GOOD_NS = 200 * 1000,
+  WINDOW_GOOD_PAGE_NS = 2 * 1000,
   WINDOW_MAX = 4096,    /* 16 MiB; with more there is no limit */
   WINDOW_REQUESTS = 16, /* at least so many, and for so long, before it is judged */
   WINDOW_NS = 10 * 1000 * 1000,
@@ -27,10 +29,11 @@ enum {
 
 /* The fields are window.c's, but size is for all to read. */
 struct window {
-  uint32_t size; /* in force; 0: no limit */
-  uint32_t best; /* the same, but when another one is tried */
-  double power;  /* of the best one, when it was looked at last */
-  bool shrink;   /* the next to be tried is the smaller one */
+  uint32_t size;            /* in force; 0: no limit */
+  uint32_t best;            /* the same, but when another one is tried */
+  double power, latency_ns; /* of the best one, when it was looked at last */
+  bool good;                /* and nobody waited for long */
+  bool shrink;              /* the next to be tried is the smaller one */
   unsigned hold, next_hold;
   uint64_t changed_ns; /* what began before was out with another size */
   uint64_t since_ns;   /* what is below was counted since then; 0: nothing */
@@ -40,7 +43,7 @@ struct window {
 
 void window_init (struct window *w);
 
-/* Nothing was noted for a while. */
+/* Nothing was noted for a while, and the device may be another one; but one that was slow can still be so. */
 void window_resume (struct window *w, uint64_t now_ns);
 
 /* A request of npages was out from begin_ns to end_ns. wanted: somebody waits for it to end. */

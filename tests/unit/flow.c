@@ -50,12 +50,13 @@ wait_ns (uint64_t nbytes)
 static void
 make_request (uint64_t nbytes)
 {
-  uint64_t until_ns = 0, ns;
+  uint64_t until_ns = 0, begin = now, before = flow_paced_ns (&f), ns;
 
   while ((ns = flow_pace (&f, nbytes, &until_ns)) > 0) {
     cr_assert_leq (ns, FLOW_LOOK_NS);
     atomic_fetch_add (&now, ns);
   }
+  cr_assert_eq (flow_paced_ns (&f) - before, now - begin);
 }
 
 Test (flow, default_weight)
