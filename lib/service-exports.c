@@ -598,7 +598,7 @@ move_held (struct service *service, struct export *from, struct export *to)
 {
   int ret;
 
-  ret = export_may_pass (from, to);
+  ret = export_prepare_pass (from, to);
   if (ret < 0)
     return ret;
   export_set_plan (from, (struct export_plan){ .moving_to = export_number (to) });

@@ -19,6 +19,7 @@
 #include <nbdkit-plugin.h>
 
 #include "config-keys.h"
+#include "keepalive.h"
 #include "lib/export.h"
 #include "lib/exports.h"
 #include "lib/log.h"
@@ -157,9 +158,9 @@ drum_default_export (int readonly, int is_tls)
   return "";
 }
 
-/* Where the client of this connection is, as session.h wants it. */
+/* Where the client of this connection is, as session.h wants it; and it is asked after. */
 static void
-name_peer (char peer[SESSION_PEER_MAX + 1])
+meet_peer (char peer[SESSION_PEER_MAX + 1])
 {
   struct sockaddr_storage addr;
   socklen_t len = sizeof addr;
@@ -167,6 +168,7 @@ name_peer (char peer[SESSION_PEER_MAX + 1])
   *peer = 0;
   if (nbdkit_peer_name ((struct sockaddr *) &addr, &len) == -1)
     return;
+  keepalive_start ((struct sockaddr *) &addr, len);
   if (addr.ss_family == AF_UNIX)
     snprintf (peer, SESSION_PEER_MAX + 1, "process %lld", (long long) nbdkit_peer_pid ());
   else if (addr.ss_family == AF_VSOCK)
@@ -186,7 +188,7 @@ drum_open (int readonly)
   if (!text)
     return NULL;
   service_enter_connection (&service);
-  name_peer (peer);
+  meet_peer (peer);
   return service_open (&service, text, peer, &session) == 0 ? session : NULL;
 }
 
@@ -252,12 +254,27 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
-/* A request begins, for this export; NULL: it may not, and that is its result. A connection may have more threads than the one that opened it. */
-static struct export *
-begin (void *handle)
+/* Wait as long as the caps of the export say. Not for a client that hangs up, nor when the server stops. */
+static void
+pace (struct export *e, uint32_t count)
 {
+  uint64_t until_ns = 0, ns;
+
+  while ((ns = export_pace (e, count, &until_ns)) > 0)
+    if (nbdkit_nanosleep (0, (unsigned) ns) == -1)
+      break;
+}
+
+/* A request of so many bytes begins, for this export; NULL: it may not, and that is its result. A connection may have more threads
+ * than the one that opened it. */
+static struct export *
+begin (void *handle, uint32_t count)
+{
+  struct export *e = session_export (handle);
+
   service_enter_thread (&service);
-  return result (session_begin (handle)) == 0 ? session_export (handle) : NULL;
+  pace (e, count);
+  return result (session_begin (handle)) == 0 ? e : NULL;
 }
 
 static int
@@ -270,7 +287,7 @@ end (void *handle, int ret)
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_read (e, buf, count, offset)) : -1;
 }
@@ -285,7 +302,7 @@ changed (struct export *e, int ret, uint32_t flags)
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, changed (e, export_write (e, buf, count, offset), flags)) : -1;
 }
@@ -293,7 +310,7 @@ drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uin
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, export_flush (e)) : -1;
 }
@@ -301,7 +318,7 @@ drum_flush (void *handle, uint32_t flags)
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, changed (e, export_trim (e, count, offset), flags)) : -1;
 }
@@ -311,7 +328,7 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle,
                   changed (e, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO), flags))
@@ -321,7 +338,7 @@ drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_cache (e, count, offset)) : -1;
 }
@@ -339,7 +356,7 @@ static int
 drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
   bool one = flags & NBDKIT_FLAG_REQ_ONE;
 
   return e ? end (handle, export_extents (e, count, offset, one, add_extent, extents)) : -1;

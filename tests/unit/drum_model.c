@@ -729,26 +729,39 @@ step_promise (struct model *m)
   m->excused |= force;
 }
 
-/* Pages become another's. */
+/* Pages become another's, if he may have so many, and what is promised can still be kept; or by force. */
 static void
 step_pass (struct model *m)
 {
-  unsigned from = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1);
-  unsigned to = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1), n = 0;
+  unsigned from = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1), n = 0;
+  unsigned to = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1);
+  uint32_t slot[50], had = npromised (m);
+  bool force = rng_below (&m->rng, 4) == 0;
+  struct sum sum = sum_but (m, NULL, false);
+  uint64_t base = less (sum.nfree + m->nmoving, nkept_of (sum_but (m, NULL, true).nslots));
+  struct model_account *a = &m->account[from], *b = &m->account[to];
+  struct room_shortage shortage;
+  int ret;
 
-  for (unsigned i = 0; i < 50; i++) {
-    uint32_t slot = random_slot (m, USED);
-
-    if (slot && m->owner[slot] == from) {
-      m->owner[slot] = (unsigned char) to;
-      n++;
-    }
-  }
-  drum_pass_account (m->drum, account_of (m, from), account_of (m, to), n, true,
-                     &(struct room_shortage){ .npages = 0 });
-  m->account[from].nused -= n;
-  m->account[to].nused += n;
-  m->excused = true;
+  if (from == to)
+    return;
+  for (unsigned i = 0; i < 50; i++)
+    if ((slot[n] = random_slot (m, USED)) && m->owner[slot[n]] == from)
+      m->owner[slot[n++]] = (unsigned char) to;
+  a->nused -= n;
+  b->nused += n;
+  ret = drum_pass_account (m->drum, &a->real, &b->real, n, force, &shortage);
+  if ((b->nlimit && b->nused > b->nlimit) || (npromised (m) > had && npromised (m) > base))
+    CHECK (m, ret == -ENOSPC, "%u pages of %u to %u: %d", n, from, to, ret);
+  else
+    CHECK (m, ret == 0, "%u pages of %u to %u: %d", n, from, to, ret);
+  m->excused |= force;
+  if (ret == 0 || force)
+    return;
+  a->nused += n;
+  b->nused -= n;
+  while (n > 0)
+    m->owner[slot[--n]] = (unsigned char) from;
 }
 
 /* Free runs of used slots, that neither move nor are moved to. */
