@@ -174,25 +174,42 @@ drum_device_locked (struct drum *d, const struct swapdev *swapdev)
   return NULL;
 }
 
-/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back? */
+/* => holds d->lock. What there is without dev. */
+static struct room
+room_without_locked (struct drum *d, const struct device *dev)
+{
+  struct room rest;
+
+  mutex_assert_held (&d->lock);
+  drum_count_closing_locked (d);
+  rest = d->room;
+  if (dev->state == DEVICE_OPEN)
+    room_shrink (&rest, drum_nusable (dev), blist_nfree (dev->blist));
+  else if (drum_may_reopen (dev)) {
+    rest.closing.nslots -= drum_nusable (dev);
+    rest.closing.nfree -= blist_nfree (dev->blist);
+  }
+  return rest;
+}
+
+/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back, and those that are promised? */
 static int
 check_removal_locked (struct drum *d, const struct device *dev)
 {
-  uint64_t nusable = drum_nusable (dev);
-  uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
-  uint64_t rest = d->room.nslots - counted;
+  struct room rest = room_without_locked (d, dev);
   struct room_shortage shortage;
 
   mutex_assert_held (&d->lock);
-  if (blist_nfree (dev->blist) != nusable)
+  if (blist_nfree (dev->blist) != drum_nusable (dev))
     return -EBUSY;
   if (dev->npins > 0)
     return -EAGAIN;
-  if (counted == 0 && !(dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))
+  if (dev->state != DEVICE_OPEN && !drum_may_reopen (dev))
     return 0; /* the others have done without it */
-  if (!room_suffices (&d->room, rest, &shortage))
+  if (!room_suffices (&rest, &shortage))
     return -ENOSPC;
-  if (d->room.nfree - counted >= room_nkept (rest) + d->room.npromised)
+  rest.nmoving = 0;
+  if (rest.nfree >= rest.nkept && !room_is_broken (&rest))
     return 0;
   return d->room.nmoving > 0 ? -EAGAIN : -ENOSPC;
 }
@@ -272,19 +289,19 @@ struct leaving {
 static bool
 fits_elsewhere_locked (struct drum *d, const struct device *dev, struct leaving *leaving)
 {
-  uint64_t counted = dev->state == DEVICE_OPEN;
-  uint64_t rest = d->room.nslots - counted * drum_nusable (dev);
-  uint64_t rest_free = d->room.nfree - counted * blist_nfree (dev->blist);
-  uint64_t spare =
-    room_nkept (rest) + room_low_water (rest) + nleaving_locked (d) + d->room.npromised;
+  struct room rest = room_without_locked (d, dev);
+  uint64_t nkept =
+    rest.nreserved ? room_nkept (d->room.nslots + d->room.closing.nslots) : rest.nkept;
+  uint64_t spare = nkept + room_low_water (rest.nslots) + nleaving_locked (d) + rest.npromised;
+  bool was_room = dev->state == DEVICE_OPEN;
 
   mutex_assert_held (&d->lock);
   leaving->nused = nused_on (dev);
-  leaving->npromised = d->room.npromised;
-  leaving->room = rest_free > spare ? rest_free - spare : 0;
-  leaving->suffices = !counted || room_suffices (&d->room, rest, &leaving->shortage);
-  if (leaving->nused == 0) /* only promises lose by that */
-    return leaving->suffices && (!counted || d->room.npromised == 0 || rest_free >= spare);
+  leaving->npromised = rest.npromised;
+  leaving->room = rest.nfree > spare ? rest.nfree - spare : 0;
+  leaving->suffices = !was_room || room_suffices (&rest, &leaving->shortage);
+  if (leaving->nused == 0) /* so that only promises lose by it */
+    return leaving->suffices && (!was_room || rest.npromised == 0 || rest.nfree >= spare);
   return leaving->suffices && leaving->nused <= leaving->room;
 }
 

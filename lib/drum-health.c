@@ -89,7 +89,7 @@ drum_read_failed (struct drum *d, uint32_t slot, int err)
         err != -EBADMSG) /* a power failure leaves many */
       fail_locked (d, dev, "too many of its pages can't be read");
   }
-  mutex_unlock (&d->lock);
+  drum_unlock_returned (d, NULL);
 }
 
 const char *
@@ -222,7 +222,7 @@ drum_fail_device (struct drum *d, struct swapdev *swapdev, const char *why)
 {
   mutex_lock (&d->lock);
   fail_locked (d, drum_device_locked (d, swapdev), why);
-  mutex_unlock (&d->lock);
+  drum_unlock_returned (d, NULL);
 }
 
 void

@@ -76,7 +76,13 @@ void drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run 
  * it looks again, and what is to be said of the room is said. */
 void drum_unlock_returned (struct drum *d, const struct drum_return *what);
 
-/* => holds d->lock. room_check, with what is to be known of the devices for that. */
+/* Does it open again when a page finds no room? */
+bool drum_may_reopen (const struct device *dev);
+
+/* => holds d->lock. Have the room know what there would be with those that do; of interest only to promises. */
+void drum_count_closing_locked (struct drum *d);
+
+/* => holds d->lock. The same, and room_check. */
 struct room_notice drum_check_room_locked (struct drum *d);
 
 /* => holds d->lock. Change the state of a device, and account for what that changes. */

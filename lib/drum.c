@@ -123,9 +123,8 @@ take_locked (struct drum *d, uint32_t n, int above, struct slot_run *runs, unsig
   return -EIO;
 }
 
-/* Does it open again when a page finds no room? */
-static bool
-may_reopen (const struct device *dev)
+bool
+drum_may_reopen (const struct device *dev)
 {
   return dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN;
 }
@@ -138,21 +137,20 @@ reopen_closing_locked (struct drum *d)
 
   mutex_assert_held (&d->lock);
   for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
-    if (may_reopen (d->device[i])) {
+    if (drum_may_reopen (d->device[i])) {
       drum_set_state_locked (d, d->device[i], DEVICE_OPEN);
       any = true;
     }
   return any;
 }
 
-/* => holds d->lock. What would be there if the devices that are closing were open; of interest only to promises. */
-static void
-count_closing_locked (struct drum *d)
+void
+drum_count_closing_locked (struct drum *d)
 {
   mutex_assert_held (&d->lock);
   d->room.closing.nslots = d->room.closing.nfree = 0;
-  for (unsigned i = 0; i < d->ndevices && d->nclosed > 0 && d->room.nreserved > 0; i++)
-    if (may_reopen (d->device[i])) {
+  for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
+    if (drum_may_reopen (d->device[i])) {
       d->room.closing.nslots += drum_nusable (d->device[i]);
       d->room.closing.nfree += blist_nfree (d->device[i]->blist);
     }
@@ -162,7 +160,7 @@ struct room_notice
 drum_check_room_locked (struct drum *d)
 {
   mutex_assert_held (&d->lock);
-  count_closing_locked (d);
+  drum_count_closing_locked (d);
   return room_check (&d->room);
 }
 
@@ -171,7 +169,7 @@ static bool
 fits_locked (struct drum *d, const struct drum_demand *want)
 {
   mutex_assert_held (&d->lock);
-  count_closing_locked (d);
+  drum_count_closing_locked (d);
   return room_fits (&d->room, want->account, want->nnew, want->ngrow);
 }
 
@@ -183,7 +181,8 @@ has_room_locked (struct drum *d, const struct drum_demand *want)
 
   mutex_assert_held (&d->lock);
   do {
-    while (n == 1 && d->room.nfree == 0 && d->room.nmoving > 0 && fits_locked (d, want)) {
+    while (n == 1 && d->room.nfree == 0 && d->room.nmoving > 0 && fits_locked (d, want) &&
+           !room_is_limited (want->account, want->ngrow)) {
       d->nwaiting++;
       mutex_wait (&d->lock, &d->slots_returned);
       d->nwaiting--;
@@ -304,8 +303,9 @@ drum_promise (struct drum *d, struct room_account *a, const struct room_promise 
   int ret;
 
   mutex_lock (&d->lock);
-  ret = room_may_promise (&d->room, a, want, shortage);
-  if (ret == 0 || force) {
+  drum_count_closing_locked (d);
+  ret = force ? 0 : room_may_promise (&d->room, a, want, shortage);
+  if (ret == 0) {
     room_promise (&d->room, a, want);
     notice = drum_check_room_locked (d);
   }
@@ -349,6 +349,7 @@ drum_may_pass (struct drum *d, const struct room_account *from, const struct roo
   int ret;
 
   mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
   ret = room_may_pass (&d->room, from, to, npages, shortage);
   mutex_unlock (&d->lock);
   return ret;
@@ -362,6 +363,7 @@ drum_pass_account (struct drum *d, struct room_account *from, struct room_accoun
   int ret;
 
   mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
   ret = room_may_pass (&d->room, from, to, npages, shortage);
   if (ret == 0 || force) {
     room_count (&d->room, from, -(int64_t) npages);
@@ -498,23 +500,25 @@ note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
 }
 
 int
-drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, device_slot, iov, niov))
+  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, flow, device_slot, iov, niov))
              : -EIO;
 }
 
 int
-drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+            unsigned niov)
 {
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, device_slot, swapdev_write (dev->swapdev, device_slot, iov, niov))
-             : -EIO;
+  return dev
+           ? note (d, dev, device_slot, swapdev_write (dev->swapdev, flow, device_slot, iov, niov))
+           : -EIO;
 }
 
 void
@@ -594,7 +598,7 @@ drum_check (struct drum *d)
     nfree += blist_nfree (d->device[i]->blist);
   }
   ok = ok && nslots == d->room.nslots && nfree == d->room.nfree &&
-       d->room.nkept == room_nkept (nslots);
+       d->room.nkept == room_nkept (nslots) && d->room.npromised <= d->room.nreserved;
   mutex_unlock (&d->lock);
   return ok;
 }

@@ -26,6 +26,7 @@
 #include "room.h"
 
 struct drum;
+struct flow;
 struct swapdev;
 
 enum {
@@ -90,7 +91,7 @@ void drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns,
 
 /* Promise the account something else than before: at first it has nothing, and in the end it is promised nothing. Less can always be had.
  * -ENOSPC, and why, if the sum of reserves would exceed the usable slots, or what is not used of them those that are free, or, without overcommit,
- * the sum of sizes the usable slots. With force it is promised all the same (a device may be away for now), but -ENOSPC says so. */
+ * the sum of sizes the usable slots. With force it is promised all the same (a device may be away for now), and it warns, once, as when a device fails. */
 int drum_promise (struct drum *d, struct room_account *a, const struct room_promise *want,
                   bool force, struct room_shortage *shortage);
 struct room_promise drum_promised (struct drum *d, const struct room_account *a);
@@ -132,8 +133,10 @@ int drum_sync (struct drum *d);
 int drum_sync_slot (struct drum *d, uint32_t slot);
 
 /* Transfer whole pages, consecutive in the drum from slot on; all of the slots are allocated. As swapdev_read. */
-int drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
-int drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
+int drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+               unsigned niov);
+int drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+                unsigned niov);
 void drum_readahead (struct drum *d, struct slot_run run);
 
 uint32_t drum_stripe_bytes (const struct drum *d);

@@ -21,13 +21,16 @@
 #include "freerange.h"
 #include "log.h"
 #include "mapfile.h"
+#include "mutex.h"
 #include "pagemap.h"
 #include "pages.h"
 #include "pagesum.h"
 #include "rangelock.h"
+#include "readahead.h"
 #include "slotio.h"
 #include "state.h"
 #include "stats.h"
+#include "swaphdr.h"
 #include "units.h"
 
 /* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
@@ -38,9 +41,18 @@ struct export
 {
   struct pages pages;
   struct rangelock ranges;
-  char *name;
+  _Atomic unsigned nusers; /* export_hold */
+  char *name, *pattern, *given;
   _Atomic uint64_t size_bytes; /* changed under SHAPE */
+  uint64_t number;
+  uint32_t readahead_npages;
+  bool reset_on_mkswap;
+  uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
   _Atomic int nclients;
+  _Atomic int64_t left_ns;   /* when it was made, or a client went */
+  struct mutex mutex;        /* all below; a leaf */
+  struct export_terms terms; /* reserve and limit are the account's */
+  struct export_plan plan;
   struct stats stats[EXPORT_NOPS];
 };
 
@@ -84,6 +96,31 @@ cut_end (const struct cut *c)
   return c->end + (c->tail_bytes > 0);
 }
 
+static int
+copy_name (const char *from, char **to)
+{
+  *to = from ? strdup (from) : NULL;
+  return from && !*to ? -ENOMEM : 0;
+}
+
+static int
+copy_names (struct export *e, const struct export_config *config)
+{
+  int ret = copy_name (config->name, &e->name);
+
+  if (ret == 0)
+    ret = copy_name (config->pattern, &e->pattern);
+  return ret < 0 ? ret : copy_name (config->given, &e->given);
+}
+
+static void
+free_names (struct export *e)
+{
+  free (e->name);
+  free (e->pattern);
+  free (e->given);
+}
+
 /* FreeBSD's swapon_check_swzone. */
 static void
 check_memory (const char *name, uint64_t npages)
@@ -104,10 +141,10 @@ format_pages (uint64_t npages, char text[16])
   return format_bytes (npages * PAGE_BYTES, text);
 }
 
-/* The drum can't promise what is wanted, or (force) may come to break that. */
+/* The drum can't promise what is wanted. */
 static void
 say_shortage (const struct export *e, const struct room_promise *want,
-              const struct room_shortage *shortage, bool force)
+              const struct room_shortage *shortage)
 {
   static const char *const what[] = {
     [ROOM_OF_RESERVES] = "all reserves",
@@ -117,7 +154,7 @@ say_shortage (const struct export *e, const struct room_promise *want,
   bool size = shortage->of == ROOM_OF_SIZES;
   char text[3][16];
 
-  (force ? log_warning : log_error) (
+  log_error (
     "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
     "less",
     e->name, size ? "a size" : "a reserve",
@@ -134,8 +171,8 @@ promise (struct export *e, const struct room_promise *want, bool force)
   int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
 
   if (ret < 0)
-    say_shortage (e, want, &shortage, force);
-  return force ? 0 : ret;
+    say_shortage (e, want, &shortage);
+  return ret;
 }
 
 int
@@ -151,16 +188,25 @@ export_create (struct drum *d, const struct export_config *config, struct export
   if (!e)
     return -ENOMEM;
   memset (e, 0, sizeof *e);
-  e->name = strdup (config->name);
-  ret = e->name ? pagemap_create (npages, &e->pages.map) : -ENOMEM;
+  ret = copy_names (e, config);
+  if (ret == 0)
+    ret = pagemap_create (npages, &e->pages.map);
   if (ret < 0) {
-    free (e->name);
+    free_names (e);
     free (e);
     return ret;
   }
+  e->nusers = 1;
+  e->number = config->number;
+  e->left_ns = (int64_t) (now_ns () - config->idle_ns);
+  e->terms.weight = EXPORT_WEIGHT_DEFAULT;
+  mutex_init (&e->mutex);
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
+  e->readahead_npages = config->readahead_bytes >> PAGE_SHIFT;
+  e->reset_on_mkswap = config->reset_on_mkswap;
   e->pages.drum = d;
+  flow_init (&e->pages.flow);
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
   e->pages.file = config->file;
@@ -186,8 +232,22 @@ export_destroy (struct export *e)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
   rangelock_destroy (&e->ranges);
-  free (e->name);
+  mutex_destroy (&e->mutex);
+  free_names (e);
   free (e);
+}
+
+void
+export_hold (struct export *e)
+{
+  atomic_fetch_add (&e->nusers, 1);
+}
+
+void
+export_release (struct export *e)
+{
+  if (atomic_fetch_sub (&e->nusers, 1) == 1)
+    export_destroy (e);
 }
 
 int
@@ -308,10 +368,94 @@ export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reser
   return ret;
 }
 
+uint64_t
+export_number (const struct export *e)
+{
+  return e->number;
+}
+
+const char *
+export_pattern (const struct export *e)
+{
+  return e->pattern;
+}
+
+const char *
+export_given (const struct export *e)
+{
+  return e->given;
+}
+
+void
+export_get_terms (struct export *e, struct export_terms *terms)
+{
+  struct room_promise promise = drum_promised (e->pages.drum, &e->pages.account);
+
+  mutex_lock (&e->mutex);
+  *terms = e->terms;
+  mutex_unlock (&e->mutex);
+  terms->reserve_bytes = promise.nreserved << PAGE_SHIFT;
+  terms->limit_bytes = promise.nlimit << PAGE_SHIFT;
+}
+
+int
+export_set_terms (struct export *e, const struct export_terms *terms, bool force)
+{
+  int ret = export_promise (e, terms->reserve_bytes, terms->limit_bytes, force);
+
+  if (ret < 0)
+    return ret;
+  mutex_lock (&e->mutex);
+  e->terms = *terms;
+  export_set_share (e, terms->weight, terms->iops, terms->bandwidth);
+  mutex_unlock (&e->mutex);
+  return 0;
+}
+
+void
+export_get_plan (struct export *e, struct export_plan *plan)
+{
+  mutex_lock (&e->mutex);
+  *plan = e->plan;
+  mutex_unlock (&e->mutex);
+}
+
+void
+export_set_plan (struct export *e, struct export_plan plan)
+{
+  mutex_lock (&e->mutex);
+  e->plan = plan;
+  mutex_unlock (&e->mutex);
+}
+
 void
 export_count_client (struct export *e, int change)
 {
+  if (change < 0)
+    atomic_store (&e->left_ns, (int64_t) now_ns ());
   atomic_fetch_add (&e->nclients, change);
+}
+
+uint64_t
+export_last_ns (const struct export *e)
+{
+  uint64_t last = 0;
+
+  for (enum export_op op = 0; op < EXPORT_NOPS; op++) {
+    uint64_t ns = atomic_load_explicit (&e->stats[op].last_ns, memory_order_relaxed);
+
+    last = ns > last ? ns : last;
+  }
+  return last;
+}
+
+uint64_t
+export_idle_ns (const struct export *e, uint64_t now)
+{
+  int64_t last = (int64_t) export_last_ns (e), left = atomic_load (&e->left_ns);
+
+  last = left > last ? left : last;
+  return export_nclients (e) > 0 || last > (int64_t) now ? 0 : now - (uint64_t) last;
 }
 
 unsigned
@@ -366,10 +510,28 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
-int
-export_flush_map (struct export *e)
+static int
+flush_map (struct export *e)
 {
   return e->pages.state ? state_sync_maps (e->pages.state) : 0;
+}
+
+void
+export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth)
+{
+  flow_set_share (&e->pages.flow, weight, iops, bandwidth);
+}
+
+uint64_t
+export_pace (struct export *e, uint64_t length, uint64_t *until_ns)
+{
+  return flow_pace (&e->pages.flow, length, until_ns);
+}
+
+uint64_t
+export_paced_ns (const struct export *e)
+{
+  return flow_paced_ns (&e->pages.flow);
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
@@ -398,9 +560,54 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && e->readahead_npages > 0)
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
+                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;
+}
+
+/* => holds page 0. The UUID of the swap header in it; null if there is none. */
+static void
+read_swap_uuid (struct export *e, uuid_t uuid)
+{
+  char page[PAGE_BYTES];
+  struct swaphdr h;
+
+  uuid_clear (uuid);
+  if (pages_read (&e->pages, 0, 1, page) == 0 && swaphdr_parse (page, sizeof page, &h))
+    uuid_copy (uuid, h.uuid);
+}
+
+/* => holds page 0 exclusive, and is about to change it. mkswap may take several writes for its header, and between them nothing may
+ * be left of the last one: so remember whose it was. */
+static void
+note_swap_area (struct export *e)
+{
+  uuid_t uuid;
+
+  if (!e->reset_on_mkswap)
+    return;
+  read_swap_uuid (e, uuid);
+  if (!uuid_is_null (uuid))
+    uuid_copy (e->swap_uuid, uuid);
+}
+
+/* => holds all pages exclusive, and has written those up to end. Has page 0 the header of another swap area now? Then the other
+ * pages are dead. A host that resumes from hibernation writes the header that it had; and where no header is known, nobody knows
+ * whose pages they are. */
+static int
+end_swap_area (struct export *e, uint64_t end)
+{
+  uuid_t uuid;
+
+  read_swap_uuid (e, uuid);
+  if (uuid_is_null (uuid) || uuid_is_null (e->swap_uuid) || uuid_compare (uuid, e->swap_uuid) == 0)
+    return 0;
+  log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
+              e->name);
+  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
 }
 
 int
@@ -409,11 +616,15 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   struct cut c = cut_range (length, offset);
   uint64_t begin_ns = stats_begin (&e->stats[EXPORT_WRITE]);
   struct rangelock_holder holder;
+  bool may_reset = e->reset_on_mkswap && cut_start (&c) == 0;
   const char *at = buf;
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c),
+                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  if (may_reset)
+    note_swap_area (e);
   if (c.head_bytes)
     ret = pages_write_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
   at += c.head_bytes;
@@ -422,10 +633,32 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
     ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at);
+  if (ret == 0 && may_reset)
+    ret = end_swap_area (e, cut_end (&c));
   rangelock_unlock (&e->ranges, &holder);
   ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_WRITE], begin_ns, length, ret);
   return ret;
+}
+
+int
+export_format (struct export *e)
+{
+  struct swaphdr h = { .page_bytes = PAGE_BYTES };
+  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  struct rangelock_holder holder;
+  char page[PAGE_BYTES];
+  int ret;
+
+  if (npages < SWAPHDR_MIN_PAGES)
+    return -EINVAL;
+  h.last_page = swaphdr_last_page (npages);
+  swaphdr_uuid_for (e->name, h.uuid);
+  swaphdr_build (page, &h);
+  rangelock_lock (&e->ranges, &holder, 0, 1, true);
+  ret = pages_write (&e->pages, 0, 1, page);
+  rangelock_unlock (&e->ranges, &holder);
+  return finish_write (e, ret);
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
@@ -439,6 +672,8 @@ clear_range (struct export *e, uint64_t first, uint64_t end)
     struct rangelock_holder holder;
 
     rangelock_lock (&e->ranges, &holder, first, piece_end, true);
+    if (first == 0)
+      note_swap_area (e);
     ret = pages_clear (&e->pages, first, piece_end);
     rangelock_unlock (&e->ranges, &holder);
     first = piece_end;
@@ -456,6 +691,32 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
   return ret;
 }
 
+static void
+lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
+{
+  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
+}
+
+static void
+unlock_shape (struct export *e, struct rangelock_holder *holder)
+{
+  rangelock_unlock (&e->ranges, holder);
+}
+
+void
+export_clear (struct export *e)
+{
+  struct rangelock_holder shape;
+
+  lock_shape (e, &shape, true);
+  if (e->pages.file)
+    mapfile_close (e->pages.file);
+  e->pages.file = NULL;
+  unlock_shape (e, &shape);
+  clear_range (e, 0, npages_of (e));
+  promise (e, &(struct room_promise){ .nsize = 0 }, false);
+}
+
 /* => holds no range. Zero a part of a page. */
 static int
 zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
@@ -464,6 +725,8 @@ zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
   int ret;
 
   rangelock_lock (&e->ranges, &holder, page, page + 1, true);
+  if (page == 0)
+    note_swap_area (e);
   ret = pages_write_part (&e->pages, page, offset, length, NULL);
   rangelock_unlock (&e->ranges, &holder);
   return ret;
@@ -503,7 +766,7 @@ export_cache (struct export *e, uint64_t length, uint64_t offset)
   while ((page = pagemap_next (e->pages.map, page, end)) < end && ret == 0) {
     struct slotio io;
 
-    slotio_init (&io, e->pages.drum, SLOTIO_READAHEAD);
+    slotio_init (&io, e->pages.drum, &e->pages.flow, SLOTIO_READAHEAD);
     for (unsigned n = 0; n < DRUM_BATCH && page < end; n++, page++) {
       struct pagemap_entry entry = pagemap_get (e->pages.map, page);
 
@@ -551,18 +814,6 @@ export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
     offset = stop;
   }
   return ret;
-}
-
-static void
-lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
-{
-  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
-}
-
-static void
-unlock_shape (struct export *e, struct rangelock_holder *holder)
-{
-  rangelock_unlock (&e->ranges, holder);
 }
 
 /* => holds the shape. The next piece from page on, of at most npages: it begins with a page in [first_slot, end_slot). False: as far as was looked, up
@@ -680,7 +931,7 @@ resize (struct export *e, uint64_t npages)
   }
   check_memory (e->name, npages);
   atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
-  export_flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
+  flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
   return 0;
 }
 
@@ -758,7 +1009,7 @@ export_prepare_pass (struct export *from, struct export *to)
   if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
                      npassing (from, to), &shortage) < 0)
     return refuse_pages (from, to, &shortage);
-  ret = export_flush_map (from);
+  ret = flush_map (from);
   return ret < 0 ? refuse_pass (from, to, ret, "the page maps can't be made durable") : 0;
 }
 

@@ -77,14 +77,18 @@ nfree_for_new (const struct room *r)
   return less (r->nfree + r->nmoving, r->nkept);
 }
 
-/* For those of everybody. When devices that are closing open again, there is more to keep back: that stays free, too, or promises
- * could not be kept then. */
+/* For new pages that were promised; those of everybody come after them. When devices that are closing open again, there is more to keep
+ * back: that stays free, too, or promises could not be kept then. */
+static uint64_t
+nfree_for_promises (const struct room *r)
+{
+  return less (nfree_for_new (r), room_nkept (r->nslots + r->closing.nslots) - r->nkept);
+}
+
 static uint64_t
 nfree_for_all (const struct room *r)
 {
-  uint64_t nback = r->npromised ? less (room_nkept (r->nslots + r->closing.nslots), r->nkept) : 0;
-
-  return less (nfree_for_new (r), r->npromised + nback);
+  return r->nreserved ? less (nfree_for_promises (r), r->npromised) : nfree_for_new (r);
 }
 
 uint64_t
@@ -161,7 +165,7 @@ room_may_promise (const struct room *r, const struct room_account *a,
   if (want->nreserved > had->nreserved &&
       (lacks (shortage, ROOM_OF_RESERVES, r->nreserved - had->nreserved + want->nreserved,
               room_nusable (r)) ||
-       lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_new (r))))
+       lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_promises (r))))
     return -ENOSPC;
   if (want->nsize > had->nsize && r->no_overcommit &&
       lacks (shortage, ROOM_OF_SIZES, r->nsizes - had->nsize + want->nsize, room_nusable (r)))
@@ -192,32 +196,46 @@ room_may_pass (const struct room *r, const struct room_account *from, const stru
       lacks (shortage, ROOM_OF_LIMIT, nused_by (to) + npages, to->promise.nlimit))
     return -ENOSPC;
   return npromised > r->npromised &&
-             lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_new (r))
+             lacks (shortage, ROOM_OF_PROMISED, npromised, nfree_for_promises (r))
            ? -ENOSPC
            : 0;
 }
 
 bool
-room_suffices (const struct room *r, uint64_t nslots, struct room_shortage *shortage)
+room_suffices (const struct room *r, struct room_shortage *shortage)
 {
-  uint64_t nusable = nslots - room_nkept (nslots);
-
-  return !lacks (shortage, ROOM_OF_RESERVES, r->nreserved, nusable) &&
-         !(r->no_overcommit && lacks (shortage, ROOM_OF_SIZES, r->nsizes, nusable));
+  return !lacks (shortage, ROOM_OF_RESERVES, r->nreserved, room_nusable (r)) &&
+         !(r->no_overcommit && lacks (shortage, ROOM_OF_SIZES, r->nsizes, room_nusable (r)));
 }
 
-/* Can what is reserved be had, if only from devices that are closing? */
+/* With the devices that are closing. */
+static struct room
+reopened (const struct room *r)
+{
+  struct room all = *r;
+
+  room_grow (&all, r->closing.nslots, r->closing.nfree);
+  return all;
+}
+
+bool
+room_is_broken (const struct room *r)
+{
+  struct room all = reopened (r);
+
+  return all.nreserved > room_nusable (&all) || all.npromised > nfree_for_new (&all);
+}
+
 static struct room_notice
 check_promises (struct room *r)
 {
-  uint64_t nslots = r->nslots + r->closing.nslots, nkept = room_nkept (nslots);
-  uint64_t nfree = less (r->nfree + r->closing.nfree + r->nmoving, nkept);
-  bool broken = r->nreserved > nslots - nkept || r->npromised > nfree;
+  struct room all = reopened (r);
   struct room_notice notice = { .what = ROOM_NOTHING,
-                                .left = nfree,
+                                .left = nfree_for_new (&all),
                                 .npromised = r->npromised,
                                 .nreserved = r->nreserved,
-                                .nusable = nslots - nkept };
+                                .nusable = room_nusable (&all) };
+  bool broken = room_is_broken (r);
 
   if (broken != r->broken)
     notice.what = broken ? ROOM_BROKEN : ROOM_KEPT_AGAIN;

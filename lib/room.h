@@ -107,8 +107,11 @@ void room_promise (struct room *r, struct room_account *a, const struct room_pro
 int room_may_pass (const struct room *r, const struct room_account *from,
                    const struct room_account *to, uint64_t npages, struct room_shortage *shortage);
 
-/* Would nslots usable slots, kept ones included, do for the reserves of all, and for their sizes without overcommit? If not, why not. */
-bool room_suffices (const struct room *r, uint64_t nslots, struct room_shortage *shortage);
+/* Are there slots enough, used or not, for the reserves of all, and, without overcommit, for their sizes? If not, why not. */
+bool room_suffices (const struct room *r, struct room_shortage *shortage);
+
+/* Can what is reserved not be had, not even from devices that are closing? */
+bool room_is_broken (const struct room *r);
 
 /* FreeBSD's swp_sizecheck, after each change: say once that room runs out, and once that there is some again; and the same of promises. */
 struct room_notice room_check (struct room *r);

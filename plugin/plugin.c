@@ -6,17 +6,22 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/vm_sockets.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "config-keys.h"
+#include "keepalive.h"
 #include "lib/export.h"
+#include "lib/exports.h"
 #include "lib/log.h"
 #include "lib/service.h"
 #include "lib/session.h"
@@ -132,55 +137,65 @@ drum_dump_plugin (void)
 static int
 drum_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
-  return nbdkit_add_export (exports, export_name (service.export), NULL);
+  struct export *e = NULL;
+
+  while ((e = exports_next (service.exports, e)))
+    if (nbdkit_add_export (exports, export_name (e), NULL) == -1) {
+      export_release (e);
+      return -1;
+    }
+  return 0;
 }
 
 static const char *
 drum_default_export (int readonly, int is_tls)
 {
-  return export_name (service.export);
+  struct export *e = exports_get (service.exports, "");
+
+  if (!e)
+    return NULL;
+  export_release (e);
+  return "";
 }
 
-static struct session *
-open_session (const char *text, const struct session_name *name)
+/* Where the client of this connection is, as session.h wants it; and it is asked after. */
+static void
+meet_peer (char peer[SESSION_PEER_MAX + 1])
 {
-  struct session *session;
-  int ret = session_open (service.sessions, service.export, name, &session);
+  struct sockaddr_storage addr;
+  socklen_t len = sizeof addr;
 
-  if (ret == 0)
-    return session;
-  if (ret == -ESTALE)
-    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
-  else
-    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
-  return NULL;
+  *peer = 0;
+  if (nbdkit_peer_name ((struct sockaddr *) &addr, &len) == -1)
+    return;
+  keepalive_start ((struct sockaddr *) &addr, len);
+  if (addr.ss_family == AF_UNIX)
+    snprintf (peer, SESSION_PEER_MAX + 1, "process %lld", (long long) nbdkit_peer_pid ());
+  else if (addr.ss_family == AF_VSOCK)
+    snprintf (peer, SESSION_PEER_MAX + 1, "vsock %u", ((struct sockaddr_vm *) &addr)->svm_cid);
+  else if (getnameinfo ((struct sockaddr *) &addr, len, peer, SESSION_PEER_MAX + 1, NULL, 0,
+                        NI_NUMERICHOST) != 0)
+    *peer = 0;
 }
 
 static void *
 drum_open (int readonly)
 {
   const char *text = nbdkit_export_name ();
-  struct session_name name;
+  char peer[SESSION_PEER_MAX + 1];
   struct session *session;
 
-  if (!text || session_parse (text, &name) < 0 ||
-      strcmp (name.export, export_name (service.export)) != 0) {
-    log_error ("there is no export \"%s\": the only one is \"%s\"", text ? text : "?",
-               export_name (service.export));
+  if (!text)
     return NULL;
-  }
   service_enter_connection (&service);
-  session = open_session (text, &name);
-  if (session)
-    export_count_client (service.export, 1);
-  return session;
+  meet_peer (peer);
+  return service_open (&service, text, peer, &session) == 0 ? session : NULL;
 }
 
 static void
 drum_close (void *handle)
 {
-  export_count_client (session_export (handle), -1);
-  session_close (handle);
+  service_close (&service, handle);
 }
 
 static const char *
@@ -239,12 +254,27 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
-/* A request begins, for this export; NULL: it may not, and that is its result. A connection may have more threads than the one that opened it. */
-static struct export *
-begin (void *handle)
+/* Wait as long as the caps of the export say. Not for a client that hangs up, nor when the server stops. */
+static void
+pace (struct export *e, uint32_t count)
 {
+  uint64_t until_ns = 0, ns;
+
+  while ((ns = export_pace (e, count, &until_ns)) > 0)
+    if (nbdkit_nanosleep (0, (unsigned) ns) == -1)
+      break;
+}
+
+/* A request of so many bytes begins, for this export; NULL: it may not, and that is its result. A connection may have more threads
+ * than the one that opened it. */
+static struct export *
+begin (void *handle, uint32_t count)
+{
+  struct export *e = session_export (handle);
+
   service_enter_thread (&service);
-  return result (session_begin (handle)) == 0 ? session_export (handle) : NULL;
+  pace (e, count);
+  return result (session_begin (handle)) == 0 ? e : NULL;
 }
 
 static int
@@ -257,7 +287,7 @@ end (void *handle, int ret)
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_read (e, buf, count, offset)) : -1;
 }
@@ -272,7 +302,7 @@ changed (struct export *e, int ret, uint32_t flags)
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, changed (e, export_write (e, buf, count, offset), flags)) : -1;
 }
@@ -280,7 +310,7 @@ drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uin
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, export_flush (e)) : -1;
 }
@@ -288,7 +318,7 @@ drum_flush (void *handle, uint32_t flags)
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, changed (e, export_trim (e, count, offset), flags)) : -1;
 }
@@ -298,7 +328,7 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle,
                   changed (e, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO), flags))
@@ -308,7 +338,7 @@ drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_cache (e, count, offset)) : -1;
 }
@@ -326,7 +356,7 @@ static int
 drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
   bool one = flags & NBDKIT_FLAG_REQ_ONE;
 
   return e ? end (handle, export_extents (e, count, offset, one, add_extent, extents)) : -1;

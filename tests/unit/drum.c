@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "lib/placement.h"
 #include "tests/scratch.h"
 
 #include "devices.h"
@@ -361,6 +362,43 @@ Test (drum, moves_under_way_take_no_room)
   drum_free (d, &old, 1, &(struct drum_return){ .nmove = 50 });
   take (d, 47);
   cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
+  drum_destroy (d);
+}
+
+/* Who is at his limit is told so at once, though a move under way will return the only slot. */
+Test (drum, a_limit_is_not_waited_for)
+{
+  struct room_account account = { .name = "e", .promise.nlimit = 1 };
+  struct drum_demand want = { .account = &account, .nnew = 1, .ngrow = 1 };
+  struct drum *d = drum_make (16);
+
+  drum_add_file (d, "a", 0, 200);
+  cr_assert_eq (drum_alloc (d, &want, runs, &nruns), 0);
+  take (d, 99);
+  cr_assert_eq (drum_take_runs (d, 0, 50, runs, &nruns), 0);
+  take (d, 50);
+  cr_assert_eq (drum_nfree (d), 0);
+  logged_start ();
+  cr_assert_eq (drum_alloc (d, &want, runs, &nruns), -ENOSPC);
+  cr_assert_eq (logged_count (""), 1);
+  cr_assert_eq (logged_count ("limit of 4K"), 1, "%s", logged_last ());
+  cr_assert_eq (account.nused, 1);
+  drum_destroy (d);
+}
+
+/* More pages than slots, or none at all. */
+Test (drum, demands_that_can_not_be)
+{
+  struct room_account account = { .name = "e" };
+  struct drum *d = drum_make (16);
+
+  drum_add_file (d, "a", 0, 200);
+  for (uint32_t nnew = 0; nnew < 2; nnew++) {
+    struct drum_demand want = { .account = &account, .nnew = nnew, .nmove = 1, .ngrow = nnew + 1 };
+
+    cr_assert_eq (drum_alloc (d, &want, runs, &nruns), -EINVAL);
+    cr_assert_eq (drum_alloc_above (d, PRIO_ANY, &want, runs, &nruns), -EINVAL);
+  }
   drum_destroy (d);
 }
 

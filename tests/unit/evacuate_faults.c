@@ -15,6 +15,7 @@
 
 #include "lib/evacuate.h"
 #include "lib/export.h"
+#include "lib/exports.h"
 #include "lib/job.h"
 #include "tests/scratch.h"
 
@@ -87,6 +88,7 @@ __wrap_now_ns (void)
 }
 
 static struct drum *drum;
+static struct exports *exports;
 static struct export *export;
 static struct jobs *jobs;
 static struct stamped pages;
@@ -110,7 +112,9 @@ begin (int prio_a, int prio_b)
 
   drum = drum_make (4);
   drum_add_file (drum, "a", prio_a, A_SLOTS);
+  cr_assert_eq (exports_create (&exports), 0);
   cr_assert_eq (export_create (drum, &config, &export), 0);
+  cr_assert_eq (exports_add (exports, export), 0);
   cr_assert_eq (jobs_create (NULL, NULL, &jobs), 0);
   stamped_init (&pages, export);
   for (unsigned page = 20; page-- > 0;)
@@ -124,14 +128,14 @@ static void
 end (void)
 {
   jobs_destroy (jobs);
-  export_destroy (export);
+  exports_destroy (exports);
   drum_undo (drum); /* the files, too */
 }
 
 static struct evacuation
 everything (void)
 {
-  return (struct evacuation){ drum, &export, 1, false };
+  return (struct evacuation){ drum, exports, NULL };
 }
 
 static bool force;

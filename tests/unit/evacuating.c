@@ -17,6 +17,7 @@
 #include "logged.h"
 
 struct drum *drum;
+struct exports *exports;
 struct export *export;
 struct jobs *jobs;
 struct stamped pages;
@@ -176,7 +177,9 @@ make (bool checksum)
                                   .checksum = checksum };
 
   drum = drum_make (16);
+  cr_assert_eq (exports_create (&exports), 0);
   cr_assert_eq (export_create (drum, &config, &export), 0);
+  cr_assert_eq (exports_add (exports, export), 0);
   cr_assert_eq (jobs_create (NULL, NULL, &jobs), 0);
   stamped_init (&pages, export);
 }
@@ -200,7 +203,7 @@ void
 evacuating_teardown (void)
 {
   jobs_destroy (jobs);
-  export_destroy (export);
+  exports_destroy (exports);
   drum_destroy (drum);
   scratch_teardown ();
 }
@@ -228,7 +231,7 @@ start (struct swapdev *dev, bool force, uint64_t rate)
   struct order *order = malloc (sizeof *order);
   uint64_t id;
 
-  *order = (struct order){ { drum, &export, 1, false }, dev, force };
+  *order = (struct order){ { drum, exports, NULL }, dev, force };
   cr_assert_eq (
     jobs_start (jobs, JOB_REMOVE, dev ? swapdev_path (dev) : NULL, rate, order_main, order, &id),
     0);

@@ -98,7 +98,7 @@ Test (freerange, frees_in_batches)
 
   freerange_init (&fr, drum, account, DRUM_BATCH);
   for (uint32_t i = 0; i < 2 * DRUM_BATCH + 10; i++)
-    freerange_add (&fr, 3 * i + 1, i % 2);
+    freerange_add (&fr, 3 * i + 1, i % 2 == 0);
   cr_assert_eq (ncalls, 2);
   cr_assert_eq (nfreed, 2 * DRUM_BATCH);
   cr_assert_eq (nmoves, DRUM_BATCH, "told once, with the first");

@@ -132,6 +132,9 @@ compose_exports (void *opaque, const struct manifest *before, struct manifest *m
       .name = strdup (m->nexports ? "b" : "a"),
       .size_bytes = NPAGES * PAGE_BYTES,
       .number = m->nexports + 1,
+      .terms.weight = 1,
+      .given = strdup (""),
+      .pattern = strdup (""),
     };
   return 0;
 }
@@ -276,7 +279,7 @@ write_slot (uint32_t slot)
   static char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
 
-  cr_assert_eq (drum_write (drum, slot, &iov, 1), 0);
+  cr_assert_eq (drum_write (drum, NULL, slot, &iov, 1), 0);
 }
 
 static void
