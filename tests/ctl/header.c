@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * header.c - swaphdr.c: the header is mkswap's, and nothing is overwritten that is not swap. A file stands for the device.
+ * header.c - swaparea.c: the header is mkswap's, and nothing is overwritten that is not swap. A file stands for the device.
  */
 #include <config.h>
 
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ctl/swaphdr.h"
+#include "ctl/swaparea.h"
 #include "lib/log.h"
 #include "tests/scratch.h"
 
@@ -51,7 +51,7 @@ refused (const char *path, bool make, int error, const char *why)
   size_t len, now;
   unsigned char *before = file_contents (path, &len), *after;
 
-  cr_assert_eq (swaphdr_prepare (path, make, false), error);
+  cr_assert_eq (swaparea_prepare (path, make, false), error);
   cr_assert (strstr (logged, why), "no \"%s\" in: %s", why, logged);
   after = file_contents (path, &now);
   cr_assert (len == now && memcmp (before, after, len) == 0, "something was written");
@@ -62,7 +62,7 @@ Test (header, as_mkswap_makes_it)
   char *path = device ("1M");
   unsigned char *ours, *theirs;
 
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0, "%s", logged);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0, "%s", logged);
   ours = file_contents (path, NULL);
   cr_assert_eq (shell ("cp %s %s.2 && chmod 600 %s.2 && PATH=$PATH:/sbin:/usr/sbin mkswap %s.2",
                        path, path, path, path),
@@ -84,10 +84,10 @@ Test (header, kept)
   char *path = device ("1M");
   unsigned char *before;
 
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0);
   before = file_contents (path, NULL);
-  cr_assert_eq (swaphdr_prepare (path, false, false), 0);
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0);
+  cr_assert_eq (swaparea_prepare (path, false, false), 0);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0);
   cr_assert_eq (memcmp (before, file_contents (path, NULL), FILE_BYTES), 0);
 }
 
@@ -95,13 +95,13 @@ Test (header, other_size)
 {
   char *path = device ("1M");
 
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0);
   cr_assert_eq (truncate (path, FILE_BYTES / 2), 0);
   refused (path, false, -ENXIO, "has a swap header for a larger device");
   cr_assert_eq (truncate (path, 2 * FILE_BYTES), 0);
-  cr_assert_eq (swaphdr_prepare (path, false, false), 0,
+  cr_assert_eq (swaparea_prepare (path, false, false), 0,
                 "a device may be larger than its header says");
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0);
   cr_assert_eq (file_contents (path, NULL)[1024 + 5], 1, "511 pages");
 }
 
@@ -112,7 +112,7 @@ Test (header, foreign)
   cr_assert_eq (shell ("PATH=$PATH:/sbin:/usr/sbin mke2fs -q -F %s", path), 0);
   refused (path, false, -ENXIO, "has no swap header");
   refused (path, true, -EEXIST, "holds a signature of ext2");
-  cr_assert_eq (swaphdr_prepare (path, true, true), 0);
+  cr_assert_eq (swaparea_prepare (path, true, true), 0);
 }
 
 /* Another machine's memory. */
@@ -120,7 +120,7 @@ Test (header, hibernated)
 {
   char *path = device ("1M");
 
-  cr_assert_eq (swaphdr_prepare (path, true, false), 0);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0);
   file_write (path, 4086, "S1SUSPEND", 10);
   refused (path, false, -ENXIO, "has no swap header");
   refused (path, true, -EEXIST, "holds a signature of swsuspend");
@@ -129,11 +129,11 @@ Test (header, hibernated)
 Test (header, small)
 {
   refused (device ("36K"), true, -ENOSPC, "too small");
-  cr_assert_eq (swaphdr_prepare (device ("40K"), true, false), 0);
+  cr_assert_eq (swaparea_prepare (device ("40K"), true, false), 0);
 }
 
 Test (header, no_device)
 {
-  cr_assert_eq (swaphdr_prepare (scratch_path ("none"), true, false), -ENOENT);
+  cr_assert_eq (swaparea_prepare (scratch_path ("none"), true, false), -ENOENT);
   cr_assert (strstr (logged, "can't be opened"), "%s", logged);
 }

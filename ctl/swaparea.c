@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <config.h>
 
-#include "swaphdr.h"
+#include "swaparea.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,26 +15,14 @@
 
 #include "lib/claim.h"
 #include "lib/log.h"
-
-enum { MAX_PAGE_BYTES = 65536, BOOT_BYTES = 1024, SWAP_VERSION = 1 };
-
-static const char signature[10] = "SWAPSPACE2";
-
-/* As the kernel has it, in the byte order of the machine, behind BOOT_BYTES. */
-struct header {
-  uint32_t version;
-  uint32_t last_page;
-  uint32_t nr_badpages;
-  unsigned char uuid[16];
-  char volume_name[16];
-};
+#include "lib/swaphdr.h"
 
 struct device {
   const char *path;
   int fd;
   uint64_t npages;
   size_t page_bytes;
-  unsigned char page[MAX_PAGE_BYTES]; /* the first */
+  unsigned char page[SWAPHDR_MAX_PAGE_BYTES]; /* the first */
 };
 
 static int
@@ -66,24 +54,22 @@ read_page (struct device *d)
 static bool
 has_header (const struct device *d, uint32_t *last_page)
 {
-  struct header h;
+  struct swaphdr h;
 
-  memcpy (&h, d->page + BOOT_BYTES, sizeof h);
+  if (!swaphdr_parse (d->page, d->page_bytes, &h) || h.page_bytes != d->page_bytes || h.suspended)
+    return false;
   *last_page = h.last_page;
-  return memcmp (d->page + d->page_bytes - sizeof signature, signature, sizeof signature) == 0 &&
-         h.version == SWAP_VERSION;
+  return true;
 }
 
 static int
 write_header (struct device *d)
 {
-  struct header h = { .version = SWAP_VERSION };
+  struct swaphdr h = { .page_bytes = (uint32_t) d->page_bytes };
 
-  h.last_page = d->npages - 1 < UINT32_MAX ? (uint32_t) (d->npages - 1) : UINT32_MAX;
+  h.last_page = swaphdr_last_page (d->npages);
   uuid_generate (h.uuid);
-  memset (d->page, 0, d->page_bytes);
-  memcpy (d->page + BOOT_BYTES, &h, sizeof h);
-  memcpy (d->page + d->page_bytes - sizeof signature, signature, sizeof signature);
+  swaphdr_build (d->page, &h);
   if (pwrite (d->fd, d->page, d->page_bytes, 0) != (ssize_t) d->page_bytes || fsync (d->fd) == -1)
     return complain (d, "the swap header can't be written");
   log_notice ("%s: made a swap header for %" PRIu64 " pages", d->path, d->npages - 1);
@@ -116,7 +102,7 @@ prepare (struct device *d, bool make, bool force)
 
   if (ret < 0)
     return ret;
-  if (found && (last_page < d->npages && (last_page == d->npages - 1 || !make)))
+  if (found && (last_page < d->npages && (last_page == swaphdr_last_page (d->npages) || !make)))
     return 0;
   if (!make) {
     log_error (found ? "%s: has a swap header for a larger device; --mkswap makes a new one"
@@ -129,7 +115,7 @@ prepare (struct device *d, bool make, bool force)
 }
 
 int
-swaphdr_prepare (const char *path, bool make, bool force)
+swaparea_prepare (const char *path, bool make, bool force)
 {
   static struct device d;
   off_t bytes;
@@ -143,9 +129,9 @@ swaphdr_prepare (const char *path, bool make, bool force)
   if (bytes == -1)
     ret = complain (&d, "has no size");
   d.npages = bytes > 0 ? (uint64_t) bytes / d.page_bytes : 0;
-  if (ret == 0 && (d.npages < 10 || d.page_bytes > sizeof d.page)) {
-    log_error ("%s: is too small to swap on: %" PRIu64 " pages, and the kernel wants 10", path,
-               d.npages);
+  if (ret == 0 && (d.npages < SWAPHDR_MIN_PAGES || d.page_bytes > sizeof d.page)) {
+    log_error ("%s: is too small to swap on: %" PRIu64 " pages, and the kernel wants %d", path,
+               d.npages, SWAPHDR_MIN_PAGES);
     ret = -ENOSPC;
   }
   if (ret == 0)
