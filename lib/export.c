@@ -407,7 +407,7 @@ export_set_terms (struct export *e, const struct export_terms *terms, bool force
     return ret;
   mutex_lock (&e->mutex);
   e->terms = *terms;
-  export_set_share (e, terms->weight, terms->iops, terms->bandwidth);
+  flow_set_share (&e->pages.flow, terms->weight, terms->iops, terms->bandwidth);
   mutex_unlock (&e->mutex);
   return 0;
 }
@@ -514,12 +514,6 @@ static int
 flush_map (struct export *e)
 {
   return e->pages.state ? state_sync_maps (e->pages.state) : 0;
-}
-
-void
-export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth)
-{
-  flow_set_share (&e->pages.flow, weight, iops, bandwidth);
 }
 
 uint64_t
