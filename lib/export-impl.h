@@ -20,7 +20,7 @@
 #include "units.h"
 
 /* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
- * whoever changes the size, or lets pages pass, exclusive. */
+ * whoever changes the size or what is promised, or lets pages pass, exclusive. */
 #define SHAPE (UINT64_MAX - 1)
 
 struct export
@@ -52,6 +52,18 @@ static inline const char *
 format_pages (uint64_t npages, char text[16])
 {
   return format_bytes (npages * PAGE_BYTES, text);
+}
+
+static inline void
+lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
+{
+  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
+}
+
+static inline void
+unlock_shape (struct export *e, struct rangelock_holder *holder)
+{
+  rangelock_unlock (&e->ranges, holder);
 }
 
 /* Promise it that, and say if that can't be. */

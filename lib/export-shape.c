@@ -22,18 +22,6 @@ flush_map (struct export *e)
   return e->pages.state ? state_sync_maps (e->pages.state) : 0;
 }
 
-static void
-lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
-{
-  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
-}
-
-static void
-unlock_shape (struct export *e, struct rangelock_holder *holder)
-{
-  rangelock_unlock (&e->ranges, holder);
-}
-
 void
 export_clear (struct export *e)
 {
@@ -261,6 +249,8 @@ pass (struct export *from, struct export *to)
   ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
   if (ret < 0)
     drum_pass_account (d, in, out, n, true, &shortage);
+  else
+    uuid_clear (from->swap_uuid); /* whose pages come now, nobody knows */
   return ret;
 }
 

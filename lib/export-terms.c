@@ -69,8 +69,9 @@ export_refuse_promise (const struct export *e, const char *what, uint64_t bytes,
   return -EINVAL;
 }
 
-int
-export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+/* => holds the shape. */
+static int
+set_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
 {
   struct room_promise want = { .nsize = npages_of (e),
                                .nreserved = reserve_bytes >> PAGE_SHIFT,
@@ -88,6 +89,18 @@ export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, 
   return export_promise_pages (e, &want, force);
 }
 
+int
+export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+{
+  struct rangelock_holder shape;
+  int ret;
+
+  lock_shape (e, &shape, true);
+  ret = set_promise (e, reserve_bytes, limit_bytes, force);
+  unlock_shape (e, &shape);
+  return ret;
+}
+
 /* Pages of the range that have no slot, as it is now. */
 static uint64_t
 count_holes (const struct export *e, uint64_t page, uint64_t end)
@@ -99,8 +112,9 @@ count_holes (const struct export *e, uint64_t page, uint64_t end)
   return n;
 }
 
-int
-export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+/* => holds the shape. */
+static int
+fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
 {
   uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
   uint64_t first = offset >> PAGE_SHIFT, end = (offset + length + PAGE_BYTES - 1) >> PAGE_SHIFT;
@@ -122,9 +136,21 @@ export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reser
                e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
     return -ENOSPC;
   }
-  ret = export_promise (e, want, limit, false);
+  ret = set_promise (e, want, limit, false);
   if (ret == 0)
     *reserve_bytes = want;
+  return ret;
+}
+
+int
+export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+{
+  struct rangelock_holder shape;
+  int ret;
+
+  lock_shape (e, &shape, true);
+  ret = fill (e, length, offset, reserve_bytes);
+  unlock_shape (e, &shape);
   return ret;
 }
 
