@@ -34,7 +34,7 @@
 #include "units.h"
 
 /* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
- * whoever changes the size, or lets pages pass, exclusive. */
+ * whoever changes the size or what is promised, or lets pages pass, exclusive. */
 #define SHAPE (UINT64_MAX - 1)
 
 struct export
@@ -309,8 +309,21 @@ refuse_promise (const struct export *e, const char *what, uint64_t bytes, const 
   return -EINVAL;
 }
 
-int
-export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+static void
+lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
+{
+  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
+}
+
+static void
+unlock_shape (struct export *e, struct rangelock_holder *holder)
+{
+  rangelock_unlock (&e->ranges, holder);
+}
+
+/* => holds the shape. */
+static int
+set_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
 {
   struct room_promise want = { .nsize = npages_of (e),
                                .nreserved = reserve_bytes >> PAGE_SHIFT,
@@ -328,6 +341,18 @@ export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, 
   return promise (e, &want, force);
 }
 
+int
+export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+{
+  struct rangelock_holder shape;
+  int ret;
+
+  lock_shape (e, &shape, true);
+  ret = set_promise (e, reserve_bytes, limit_bytes, force);
+  unlock_shape (e, &shape);
+  return ret;
+}
+
 /* Pages of the range that have no slot, as it is now. */
 static uint64_t
 count_holes (const struct export *e, uint64_t page, uint64_t end)
@@ -339,8 +364,9 @@ count_holes (const struct export *e, uint64_t page, uint64_t end)
   return n;
 }
 
-int
-export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+/* => holds the shape. */
+static int
+fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
 {
   uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
   struct cut c = cut_range (length, offset);
@@ -362,9 +388,21 @@ export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reser
                e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
     return -ENOSPC;
   }
-  ret = export_promise (e, want, limit, false);
+  ret = set_promise (e, want, limit, false);
   if (ret == 0)
     *reserve_bytes = want;
+  return ret;
+}
+
+int
+export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+{
+  struct rangelock_holder shape;
+  int ret;
+
+  lock_shape (e, &shape, true);
+  ret = fill (e, length, offset, reserve_bytes);
+  unlock_shape (e, &shape);
   return ret;
 }
 
@@ -689,18 +727,6 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
   int ret = clear_range (e, c.first, c.end);
   stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
   return ret;
-}
-
-static void
-lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
-{
-  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
-}
-
-static void
-unlock_shape (struct export *e, struct rangelock_holder *holder)
-{
-  rangelock_unlock (&e->ranges, holder);
 }
 
 void
