@@ -1054,6 +1054,8 @@ pass (struct export *from, struct export *to)
   ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
   if (ret < 0)
     drum_pass_account (d, in, out, n, true, &shortage);
+  else
+    uuid_clear (from->swap_uuid); /* whose pages come now, nobody knows */
   return ret;
 }
 
