@@ -389,6 +389,22 @@ service_restore_exports (const struct service_config *config, struct service *se
 
 /* ---- while it runs ---- */
 
+/* There is none of that name; text is what was asked for. */
+static int
+say_unknown (struct service *service, const char *text)
+{
+  struct export *only =
+    exports_count (service->exports) == 1 ? exports_next (service->exports, NULL) : NULL;
+
+  if (only)
+    log_error ("there is no export \"%s\": the only one is \"%s\"", text, export_name (only));
+  else
+    log_error ("there is no export \"%s\": \"drumctl exports\" lists those that there are", text);
+  if (only)
+    export_release (only);
+  return -ENOENT;
+}
+
 /* NULL, and said. */
 static struct export *
 find (struct service *service, const char *name)
@@ -396,7 +412,7 @@ find (struct service *service, const char *name)
   struct export *e = exports_get (service->exports, name);
 
   if (!e)
-    log_error ("there is no export \"%s\": drumctl exports lists those that there are", name);
+    say_unknown (service, name);
   return e;
 }
 
@@ -684,16 +700,14 @@ make_from_locked (struct service *service, const struct export_template *t, cons
 
 /* One that a template asks for, unless somebody else made it meanwhile. */
 static int
-make_from_template (struct service *service, const char *name)
+make_from_template (struct service *service, const char *name, const char *text)
 {
   const struct export_template *t = find_template (service, name);
   struct export *e;
   int ret = 0;
 
-  if (!t) {
-    log_error ("there is no export \"%s\": drumctl exports lists those that there are", name);
-    return -ENOENT;
-  }
+  if (!t)
+    return say_unknown (service, text);
   mutex_lock (&service->creating);
   e = exports_get (service->exports, name);
   if (e)
@@ -707,7 +721,7 @@ make_from_template (struct service *service, const char *name)
 /* A session of an export that is there; -ENOENT: it goes. */
 static int
 begin_session (struct service *service, struct export *e, const struct session_name *name,
-               const char *peer, struct session **session)
+               const char *text, const char *peer, struct session **session)
 {
   struct session_wish wish = { .export = e, .name = name, .peer = peer };
   struct export_terms terms;
@@ -717,14 +731,13 @@ begin_session (struct service *service, struct export *e, const struct session_n
   wish.exclusive = terms.exclusive;
   ret = session_open (service->sessions, &wish, session);
   if (ret == -ESTALE)
-    log_error ("export \"%s\" is refused: a later session of client %s has begun", name->export,
-               name->id);
+    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
   else if (ret == -EBUSY)
     log_error ("export \"%s\" is refused: another client has it: %s (drumctl export-takeover frees "
                "it)",
-               name->export, wish.holder);
+               text, wish.holder);
   else if (ret < 0 && ret != -ENOENT)
-    log_error ("export \"%s\" can't be opened: %s", name->export, strerror (-ret));
+    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
   return ret;
 }
 
@@ -741,9 +754,9 @@ service_open (struct service *service, const char *text, const char *peer, struc
   }
   for (;;) {
     while (!(e = exports_get (service->exports, name.export)))
-      if ((ret = make_from_template (service, name.export)) < 0)
+      if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
-    ret = begin_session (service, e, &name, peer, session);
+    ret = begin_session (service, e, &name, text, peer, session);
     if (ret == 0)
       break;
     export_release (e);
