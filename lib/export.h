@@ -79,7 +79,7 @@ bool export_has_checksums (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot, or are about to */
 
 /* Promise it something else than before (room.h): slots that only this export may use up, and the most that its pages may take; 0: no
- * limit. One change of these at a time. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
+ * limit. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
  * -ENOSPC if the drum can't promise so much; with force it does all the same, and warns. */
 int export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force);
 uint64_t export_reserve_bytes (const struct export *e);
