@@ -79,7 +79,7 @@ bool export_has_checksums (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot, or are about to */
 
 /* Promise it something else than before (room.h): slots that only this export may use up, and the most that its pages may take; 0: no
- * limit. One change of these at a time. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
+ * limit. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
  * -ENOSPC if the drum can't promise so much; with force it does all the same, and warns. */
 int export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force);
 uint64_t export_reserve_bytes (const struct export *e);
@@ -124,10 +124,7 @@ struct mapfile *export_file (const struct export *e);
 bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry entry,
                      const void *data);
 
-/* Its share of a device that others want, too, and its caps: see flow.h. Any thread, any time. */
-void export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth);
-
-/* How long has a request to wait before it may begin, in nanoseconds? Ask again after that, as flow_pace wants it; hold nothing meanwhile. */
+/* How long has a request to wait for the caps of the export before it may begin, in nanoseconds? Ask again after that, as flow_pace wants it; hold nothing meanwhile. */
 uint64_t export_pace (struct export *e, uint64_t length, uint64_t *until_ns);
 
 /* How long requests had to wait so far, all together. That is not in the latencies of export_stats: the drum had not got them yet. */

@@ -25,7 +25,7 @@ set_cap (struct flow_cap *cap, uint64_t rate)
 void
 flow_set_share (struct flow *f, unsigned weight, uint64_t iops, uint64_t bandwidth)
 {
-  atomic_store (&f->weight, weight);
+  atomic_store (&f->weight, weight ? weight : EXPORT_WEIGHT_DEFAULT);
   set_cap (&f->requests, iops);
   set_cap (&f->bytes, bandwidth);
   atomic_store (&f->capped, iops || bandwidth);

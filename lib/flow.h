@@ -36,7 +36,7 @@ struct flow {
 /* The default weight, and no caps. */
 void flow_init (struct flow *f);
 
-/* weight: 1 to EXPORT_WEIGHT_MAX; iops and bandwidth: 0 for none. Who waits because of other caps goes on. */
+/* weight: 1 to EXPORT_WEIGHT_MAX, 0 for the default; iops and bandwidth: 0 for none. Who waits because of other caps goes on. */
 void flow_set_share (struct flow *f, unsigned weight, uint64_t iops, uint64_t bandwidth);
 
 /* f may be NULL. */

@@ -640,8 +640,10 @@ transfer_counted (struct swapdev *dev, uint32_t slot, uint32_t nslots, struct io
   struct stats *stats = &dev->stats[write];
   uint64_t begin_ns = stats_begin (stats);
   struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  int ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
+  int ret;
 
+  turnstile_see (&dev->turnstile, begin_ns);
+  ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
   if (write && !atomic_load (&dev->dirty))
     atomic_store (&dev->dirty, true);
   inflight_end (io, ret);

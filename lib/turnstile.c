@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include "flow.h"
 #include "stats.h"
@@ -17,9 +18,6 @@ enum { LIMIT_SHIFT = 32 };
 #define LIMIT_MASK ((uint64_t) TURNSTILE_MAX << LIMIT_SHIFT)
 #define WAITING    (UINT64_C (1) << 48)
 #define RIVALS     (UINT64_C (1) << 49)
-
-/* Who came last, when nobody came yet. */
-#define NOBODY(t) ((const struct flow *) (t))
 
 enum {
   NEAR = 8, /* places in the table where a flow may be */
@@ -35,7 +33,6 @@ turnstile_init (struct turnstile *t, unsigned limit, bool adapts)
   mutex_init (&t->mutex);
   window_init (&t->window);
   atomic_store (&t->state, (uint64_t) limit << LIMIT_SHIFT);
-  atomic_store (&t->last, NOBODY (t));
   t->adapts = adapts;
 }
 
@@ -77,6 +74,15 @@ has_rivals (const struct turnstile *t)
   return atomic_load_explicit (&t->state, memory_order_relaxed) & RIVALS;
 }
 
+/* Is anybody in, or began not long ago? */
+static bool
+was_here (const struct turnstile *t, uint64_t now_ns)
+{
+  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
+
+  return (uint32_t) atomic_load (&t->state) > 0 || now_ns < seen_ns + TURNSTILE_RIVAL_NS;
+}
+
 /* => holds t->mutex. Does another flow wait, or is it in? */
 static bool
 others_are_here_locked (const struct turnstile *t, const struct flow *flow)
@@ -87,22 +93,22 @@ others_are_here_locked (const struct turnstile *t, const struct flow *flow)
   return false;
 }
 
-/* => holds t->mutex. This flow comes. If it is not the one that came last, either may come back: they are rivals until neither has, for
- * some time, and is not here. */
+/* => holds t->mutex. This flow comes. If it is not the one that came last, and that was here not long ago, they are rivals, until neither
+ * has come after the other for some time, nor is here. */
 static void
 look_out_locked (struct turnstile *t, const struct flow *flow, uint64_t now_ns)
 {
   const struct flow *last = atomic_load_explicit (&t->last, memory_order_relaxed);
 
   mutex_assert_held (&t->mutex);
-  if (last == flow) {
-    if (now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS && !others_are_here_locked (t, flow))
-      atomic_fetch_and (&t->state, ~RIVALS);
+  if (has_rivals (t) && now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS &&
+      !others_are_here_locked (t, flow))
+    atomic_fetch_and (&t->state, ~RIVALS);
+  if (last == flow)
     return;
-  }
   atomic_store_explicit (&t->last, flow, memory_order_relaxed);
   t->changed_ns = now_ns;
-  if (last != NOBODY (t) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
+  if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
     window_resume (&t->window, now_ns);
 }
 
@@ -226,7 +232,9 @@ admit_one_locked (struct turnstile *t)
     t->virtual_time = tf->tag;
   tf->tag += cost (turn);
   turn->begin_ns = has_rivals (t) ? now_ns () : 0;
+  turn->round = t->round;
   t->npages += turn->npages;
+  t->moved_ns = turn->begin_ns;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
   return true;
@@ -255,6 +263,39 @@ is_alone (struct turnstile *t, const struct flow *flow)
   return !has_rivals (t);
 }
 
+/* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. A window is no reason to wait for that. */
+static void
+write_off_locked (struct turnstile *t)
+{
+  mutex_assert_held (&t->mutex);
+  if (!has_rivals (t) || now_ns () - t->moved_ns < TURNSTILE_STALL_NS)
+    return;
+  t->round++;
+  t->npages = 0;
+  admit_locked (t);
+}
+
+/* By the wall clock: thread sanitizers know of no other. When that is put back a stall lasts longer, and nothing else. */
+static void
+wait_until_in (struct turnstile *t, struct turnstile_turn *turn)
+{
+  struct timespec then;
+
+  for (;;) {
+    clock_gettime (CLOCK_REALTIME, &then);
+    then.tv_nsec += TURNSTILE_STALL_NS;
+    then.tv_sec += then.tv_nsec / 1000000000;
+    then.tv_nsec %= 1000000000;
+    if (sem_timedwait (&turn->is_in, &then) == 0)
+      return;
+    if (errno != ETIMEDOUT)
+      continue;
+    mutex_lock (&t->mutex);
+    write_off_locked (t);
+    mutex_unlock (&t->mutex);
+  }
+}
+
 uint32_t
 turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                  bool write, uint32_t npages)
@@ -275,8 +316,8 @@ turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct 
   admit_locked (t);
   waits = turn->waits;
   mutex_unlock (&t->mutex);
-  while (waits && sem_wait (&turn->is_in) == -1 && errno == EINTR)
-    ;
+  if (waits)
+    wait_until_in (t, turn);
   sem_destroy (&turn->is_in);
   return turn->npages;
 }
@@ -286,14 +327,16 @@ static void
 end_locked (struct turnstile *t, const struct turnstile_turn *turn)
 {
   mutex_assert_held (&t->mutex);
-  t->npages -= turn->npages;
   turn->place->nhere--;
+  if (turn->round == t->round)
+    t->npages -= turn->npages;
   if (!has_rivals (t))
     return;
+  t->moved_ns = now_ns ();
   if (turn->flow != atomic_load_explicit (&t->last, memory_order_relaxed))
-    t->changed_ns = now_ns (); /* it may have been here for long */
+    t->changed_ns = t->moved_ns; /* it may have been here for long */
   if (turn->begin_ns)
-    window_note (&t->window, turn->begin_ns, now_ns (), turn->npages, t->nwaiting > 0);
+    window_note (&t->window, turn->begin_ns, t->moved_ns, turn->npages, t->nwaiting > 0);
 }
 
 void

@@ -10,8 +10,9 @@
  *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
  *          Within a flow, of a kind: first come, first served. Nobody slips in past those who wait.
  * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much. So
- *          while two flows want it (since one has come after the other, and until TURNSTILE_RIVAL_NS after either has left), only as much is let in as is good for it (window.h), and
- *          larger requests come in pieces, with a turn for each.
+ *          while two flows want it (since one has come less than TURNSTILE_RIVAL_NS after the other, and until so long after the
+ *          last time), only as much is let in as is good for it (window.h), and larger requests come in pieces, with a turn for each.
+ *          If nothing moves for TURNSTILE_STALL_NS, what is in hangs; it does not count in the window any more.
  * Cost:    without rivals one load and one compare-and-swap to enter and one atomic to leave, unless somebody has to wait; else a
  *          mutex, and a look at the flows that wait. The limit may change at any time: those who are in are always counted.
  * Memory:  the records of those who wait lie on their own stacks. TURNSTILE_FLOWS flows have a tag of their own; of more that want the
@@ -23,6 +24,7 @@
 #define DRUM_TURNSTILE_H
 
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,6 +38,7 @@ enum {
   TURNSTILE_PASSING = 8,
   TURNSTILE_FLOWS = 64,
   TURNSTILE_RIVAL_NS = 200 * 1000 * 1000,
+  TURNSTILE_STALL_NS = 100 * 1000 * 1000,
 };
 
 /* One turn, from enter to leave; on the stack of who has it. The fields are turnstile.c's, here and below. */
@@ -47,6 +50,7 @@ struct turnstile_turn {
   bool waits;
   uint64_t begin_ns;            /* of a turn with rivals */
   struct turnstile_flow *place; /* NULL: nobody looked at it, since it was alone */
+  uint32_t round;
   sem_t is_in;
 };
 
@@ -66,13 +70,16 @@ struct turnstile {
   _Atomic uint64_t
     state; /* how many are in, the limit, and whether somebody waits, or there are rivals */
   const struct flow *_Atomic last; /* who came last */
+  _Atomic uint64_t seen_ns;        /* when one of them began */
   bool adapts;                     /* there may be rivals */
   struct mutex mutex;              /* all below */
   uint64_t changed_ns;             /* when last became another one, or that one left */
   unsigned nwaiting;
   unsigned npassed; /* readers, past the writers that wait now */
   uint64_t virtual_time;
-  uint64_t npages; /* of those that are in and have a place */
+  uint64_t npages;   /* of those of this round that are in, and have a place */
+  uint32_t round;    /* what was in before hangs */
+  uint64_t moved_ns; /* when with rivals one came in, or left */
   struct window window;
   struct turnstile_flow flow[TURNSTILE_FLOWS];
 };
@@ -88,6 +95,14 @@ unsigned turnstile_limit (const struct turnstile *t);
 /* A flow (NULL: the server itself) wants to read or write npages; may sleep. Returns how many it may, at least 1: the others need another turn. */
 uint32_t turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                           bool write, uint32_t npages);
+
+/* Somebody who is in begins, now. */
+static inline void
+turnstile_see (struct turnstile *t, uint64_t now_ns)
+{
+  atomic_store_explicit (&t->seen_ns, now_ns, memory_order_relaxed);
+}
+
 void turnstile_leave (struct turnstile *t, struct turnstile_turn *turn);
 
 #endif

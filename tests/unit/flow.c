@@ -65,6 +65,8 @@ Test (flow, default_weight)
   cr_assert_eq (flow_weight (NULL), EXPORT_WEIGHT_DEFAULT);
   flow_set_share (&f, 7, 0, 0);
   cr_assert_eq (flow_weight (&f), 7);
+  flow_set_share (&f, 0, 0, 0);
+  cr_assert_eq (flow_weight (&f), EXPORT_WEIGHT_DEFAULT);
 }
 
 /* Without a cap nothing waits, whatever was before. */

@@ -77,6 +77,7 @@ client_main (void *arg)
   struct turnstile_turn turn;
 
   c->granted = turnstile_enter (&t, &turn, c->flow, c->write, c->npages);
+  turnstile_see (&t, now_ns ());
   atomic_store (&c->turn, atomic_fetch_add (&nturns, 1) + 1);
   while (sem_wait (&c->may_leave) == -1)
     ;
@@ -493,6 +494,7 @@ visit (const struct flow *flow, uint32_t npages)
   struct turnstile_turn turn;
   uint32_t n = turnstile_enter (&t, &turn, flow, false, npages);
 
+  turnstile_see (&t, now_ns ());
   turnstile_leave (&t, &turn);
   return n;
 }
@@ -515,6 +517,18 @@ Test (turnstile_flows, rivals)
   cr_assert_eq (visit (&b, 100), 100);
   cr_assert_eq (visit (&b, 100), 100);
   cr_assert_eq (visit (NULL, 100), 4); /* the server itself is one, too */
+}
+
+/* One flow after the other, with some time between, are none. */
+Test (turnstile_flows, no_rivals)
+{
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  for (unsigned i = 0; i < 10; i++) {
+    for (unsigned k = 0; k < 10; k++)
+      cr_assert_eq (visit (i % 2 ? &a : &b, 100), 100);
+    atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
+  }
 }
 
 static void
@@ -588,7 +602,10 @@ Test (turnstile_flows, slow_rivals)
   start_of (&k[0], &b, false, 4);
   wait_turn (&k[0]);
   start_waiting_of (&k[1], &a, false, 100);
-  atomic_fetch_add (&now, 10 * TURNSTILE_RIVAL_NS);
+  mutex_lock (&t.mutex);
+  t.moved_ns =
+    atomic_fetch_add (&now, 10 * TURNSTILE_RIVAL_NS) + 10 * TURNSTILE_RIVAL_NS; /* does not hang */
+  mutex_unlock (&t.mutex);
   start_waiting_of (&crowd[0], &a, false, 100);
   cr_assert_eq (nwaiting (), 2);
   finish (&k[0]);
@@ -601,6 +618,30 @@ Test (turnstile_flows, slow_rivals)
   cr_assert_eq (visit (&a, 100), 4); /* not long ago */
   atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
   cr_assert_eq (visit (&a, 100), 100);
+}
+
+/* What hangs does not keep others out for ever, nor does it when it ends count twice. */
+Test (turnstile_flows, hanging)
+{
+  struct client k[4];
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 2;
+  make_rivals ();
+  start_of (&k[0], &a, false, 2);
+  wait_turn (&k[0]);
+  start_waiting_of (&k[1], &b, false, 2);
+  start_waiting_of (&k[2], &b, false, 2);
+  atomic_fetch_add (&now, TURNSTILE_STALL_NS);
+  wait_turn (&k[1]);
+  cr_assert_eq (nwaiting (), 1);
+  finish (&k[0]);
+  cr_assert_eq (nwaiting (), 1); /* k[1] is still in */
+  cr_assert_eq (t.npages, 2);
+  finish (&k[1]);
+  wait_turn (&k[2]);
+  finish (&k[2]);
+  cr_assert_eq (t.npages, 0);
 }
 
 /* One that is not to look out for them has no window. */
