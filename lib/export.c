@@ -136,6 +136,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->nusers = 1;
   e->number = config->number;
   e->left_ns = (int64_t) (now_ns () - config->idle_ns);
+  e->noted_idle_ns = config->idle_ns;
   e->terms.weight = EXPORT_WEIGHT_DEFAULT;
   mutex_init (&e->mutex);
   rangelock_init (&e->ranges);
@@ -279,6 +280,23 @@ export_idle_ns (const struct export *e, uint64_t now)
 
   last = left > last ? left : last;
   return export_nclients (e) > 0 || last > (int64_t) now ? 0 : now - (uint64_t) last;
+}
+
+uint64_t
+export_note_idle (struct export *e, uint64_t now)
+{
+  uint64_t idle = export_idle_ns (e, now);
+
+  atomic_store (&e->noted_idle_ns, idle);
+  return idle;
+}
+
+bool
+export_idle_is_off (const struct export *e, uint64_t now, uint64_t max_ns)
+{
+  uint64_t idle = export_idle_ns (e, now), noted = atomic_load (&e->noted_idle_ns);
+
+  return (idle < noted ? noted - idle : idle - noted) > max_ns;
 }
 
 unsigned

@@ -56,6 +56,7 @@ struct export_config {
 struct export_plan {
   uint64_t next_bytes; /* it is to have this size */
   uint64_t moving_to;  /* its pages pass to the export of this number */
+  bool leaving;        /* it is to be there no more: for the state it is not */
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
@@ -101,6 +102,9 @@ void export_set_plan (struct export *e, struct export_plan plan);
 
 /* How long has nobody used it, a client that is there, or a request? */
 uint64_t export_idle_ns (const struct export *e, uint64_t now);
+/* The same, to be written down; and does that differ by now from what was noted last, or what it had at its start, by more than max_ns? */
+uint64_t export_note_idle (struct export *e, uint64_t now);
+bool export_idle_is_off (const struct export *e, uint64_t now, uint64_t max_ns);
 uint64_t export_last_ns (
   const struct export
     *e); /* when its last request ended, now_ns; 0: there was none since the server started */
@@ -167,6 +171,9 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
 /* Resize and pass: no client has the exports, and none comes meanwhile; pages of theirs may move and be checked, which waits.
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
+
+/* Before the manifest says so: may it have this size, as far as can be told? -EINVAL for what is no size, or less than the reserve; -ENOMEM: also said. */
+int export_prepare_resize (struct export *e, uint64_t size_bytes);
 
 /* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and
  * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */

@@ -14,9 +14,14 @@
 #include "parse.h"
 #include "service-impl.h"
 #include "session.h"
+#include "state.h"
 #include "stats.h"
 
-enum { NS_PER_SECOND = 1000000000 };
+enum {
+  NS_PER_SECOND = 1000000000,
+  KEPT_PART =
+    8, /* what the state says of an export's idle time is off by no more than this part of the time after which it goes */
+};
 
 /* NULL: none. */
 static const struct export_template *
@@ -105,6 +110,20 @@ begin_session (struct service *service, struct export *e, const struct session_n
   return ret;
 }
 
+/* => it has a session, and so nothing is being done to it. As long as the state says so all the same, which was to be changed and could not be, a start
+ * would do it once more, to what clients have written since. */
+static int
+settle (struct service *service, const struct export *e)
+{
+  int ret = 0;
+
+  if (service->state && state_has_plan (service->state, export_number (e)))
+    ret = service_save (service);
+  if (ret < 0)
+    log_error ("export \"%s\" can't be opened: the state can't be changed", export_name (e));
+  return ret;
+}
+
 int
 service_open (struct service *service, const char *text, const char *peer, struct session **session)
 {
@@ -121,6 +140,8 @@ service_open (struct service *service, const char *text, const char *peer, struc
       if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
     ret = begin_session (service, e, &name, text, peer, session);
+    if (ret == 0 && (ret = settle (service, e)) < 0)
+      session_close (*session);
     if (ret == 0)
       break;
     export_release (e);
@@ -185,11 +206,16 @@ void
 service_expire (struct service *service)
 {
   struct export *e = NULL;
+  bool save = false;
 
   while ((e = exports_next (service->exports, e))) {
-    uint64_t limit_ns = expires_after_ns (service, e);
+    uint64_t limit_ns = expires_after_ns (service, e), now = now_ns ();
 
-    if (limit_ns > 0 && export_idle_ns (e, now_ns ()) >= limit_ns)
+    if (limit_ns > 0 && export_idle_ns (e, now) >= limit_ns)
       expire (service, e, limit_ns);
+    else if (limit_ns > 0 && export_idle_is_off (e, now, limit_ns / KEPT_PART))
+      save = true;
   }
+  if (save)
+    service_save (service);
 }

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bootid.h"
@@ -25,7 +25,10 @@
 #include "swapdev.h"
 #include "units.h"
 
-enum { NS_PER_SECOND = 1000000000 };
+enum {
+  NS_PER_SECOND = 1000000000,
+  FEW = 32, /* files that the server has open besides, before clients come */
+};
 
 /* What is new, beside what the drum tells. */
 struct change {
@@ -236,6 +239,31 @@ service_open_known (const struct service_config *config, struct service *service
   return ret < 0 ? ret : check_copies (opening);
 }
 
+int
+service_allow_files (const struct service_config *config, const struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+  unsigned ndevices = m && m->ndevices > config->ndevices ? m->ndevices : config->ndevices;
+  uint64_t n = (uint64_t) ndevices + (m ? m->nexports : 0) + FEW;
+  struct rlimit limit;
+
+  for (unsigned i = 0; i < config->nexports; i++)
+    n += !service_known_export (service, config->exports[i].name);
+  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
+    return -errno;
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit (RLIMIT_NOFILE, &limit);
+  }
+  if (n <= limit.rlim_max)
+    return 0;
+  log_error ("state=: each export has a file in %s, so that this server needs %" PRIu64
+             " open files, and may have %ju: allow it more (ulimit -Hn, or LimitNOFILE= of its "
+             "unit)",
+             config->state_dir, n, (uintmax_t) limit.rlim_max);
+  return -EMFILE;
+}
+
 static int
 compose_beginning (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -350,7 +378,7 @@ copy_text (const char *text)
 static int
 compose_export (struct export *e, struct manifest_export *to)
 {
-  uint64_t idle = export_idle_ns (e, now_ns ()) / NS_PER_SECOND, now = (uint64_t) time (NULL);
+  uint64_t idle = export_note_idle (e, now_ns ()) / NS_PER_SECOND;
   struct export_plan plan;
 
   export_get_plan (e, &plan);
@@ -362,7 +390,7 @@ compose_export (struct export *e, struct manifest_export *to)
     .moving_to = plan.moving_to,
     .given = copy_text (export_given (e)),
     .pattern = copy_text (export_pattern (e)),
-    .used_at = now > idle ? now - idle : 0,
+    .idle = idle < INT32_MAX ? idle : INT32_MAX,
   };
   export_get_terms (e, &to->terms);
   return to->name && to->given && to->pattern ? 0 : -ENOMEM;
@@ -388,6 +416,11 @@ compose_exports (const struct service *service, struct manifest *m)
   struct export *e = NULL;
 
   while ((e = exports_next (service->exports, e))) {
+    struct export_plan plan;
+
+    export_get_plan (e, &plan);
+    if (plan.leaving)
+      continue;
     to = grow_exports (m);
     if (!to || (m->nexports++, compose_export (e, to)) < 0) {
       export_release (e);
@@ -595,6 +628,8 @@ service_finish_state (const struct service_config *config, struct service *servi
   if (ret == 0)
     ret = state_sync (
       service->state); /* no map on the disk names slots of a device that the manifest does not */
+  if (ret == 0)
+    ret = state_sync_maps (service->state); /* and those that the manifest names are there */
   if (ret == 0)
     ret = update (&(struct change){ .service = service, .config = config });
   return ret < 0 ? ret : state_sweep (service->state);
