@@ -128,7 +128,7 @@ Test (exports, have_names)
                  "export=h\xc3\xb6st\\ a'b/c,,d,size=4096"));
   expect_list ("\"h\xc3\xb6st\\ a'b/c,d\" \"one\" \"two\" ");
   expect_refused ("", "default export (\"\") not permitted");
-  expect_refused ("three", "there is no export \"three\": drumctl exports lists");
+  expect_refused ("three", "there is no export \"three\": \"drumctl exports\" lists");
   expect_refused ("One", "there is no export \"One\"");
   one = must_open ("one");
   two = must_open ("two");

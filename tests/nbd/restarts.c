@@ -65,8 +65,6 @@ expect_as (const char *name, uint32_t writer, unsigned first, unsigned end)
 
 /* ---- what is there again ---- */
 
-static const char *const *params, *const *other_params;
-
 static void
 serve (const char *const *with)
 {
@@ -119,6 +117,13 @@ wait_idle (const char *name)
 static void
 restarts (bool kindly)
 {
+  const char *const *params =
+    PARAMS (dev_path ("a,size=8M"), dev_path ("b,size=8M"), "export=kept,size=2M",
+            "export=resized,size=4M", "export=removed,size=1M", "export=from,size=1M",
+            "export=to,size=2M", "template=t-*,size=1M", state);
+  const char *const *other_params =
+    PARAMS (a, b, "export=kept,size=2M,limit=2M", "export=resized,size=4M",
+            "export=removed,size=1M", "export=from,size=1M", "export=to,size=2M", state);
   char *before;
 
   serve (params);
@@ -167,17 +172,6 @@ restarts (bool kindly)
   end_server (kindly);
   serve (other_params);
   expect_as ("removed", 0, 0, 256);
-}
-
-static void
-choose_params (void)
-{
-  params = PARAMS (dev_path ("a,size=8M"), dev_path ("b,size=8M"), "export=kept,size=2M",
-                   "export=resized,size=4M", "export=removed,size=1M", "export=from,size=1M",
-                   "export=to,size=2M", "template=t-*,size=1M", state);
-  other_params = PARAMS (dev_path ("a"), dev_path ("b"), "export=kept,size=2M,limit=2M",
-                         "export=resized,size=4M", "export=removed,size=1M", "export=from,size=1M",
-                         "export=to,size=2M", state);
 }
 
 Test (restarts, killed)
