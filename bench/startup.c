@@ -25,6 +25,7 @@
 #include "export.h"
 #include "prealloc.h"
 #include "service.h"
+#include "tests/unit/served.h"
 #include "units.h"
 
 enum { NROUNDS = 5, NWRITES = 300000, FIRST_SLOT = 3, SPARE_SLOTS = 2000 };
@@ -178,7 +179,7 @@ bench_start (const char *name, uint64_t size_bytes, bool written, bool in_order)
     start (&service, size_bytes, true);
     wall_ms[i] = now_ms (CLOCK_MONOTONIC) - wall;
     cpu_ms[i] = now_ms (CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    if (export_npages_used (service.export) != (written ? size_bytes / PAGE_BYTES : 0))
+    if (export_npages_used (served (&service)) != (written ? size_bytes / PAGE_BYTES : 0))
       errx (EXIT_FAILURE, "%s: pages are missing", name);
     service_stop (&service);
   }
@@ -201,11 +202,11 @@ write_us (bool with_state)
   start (&service, (uint64_t) NPAGES * PAGE_BYTES, with_state);
   memset (data, 1, sizeof data);
   for (unsigned i = 0; i < 2 * NPAGES; i++) /* there is memory for all of it */
-    export_write (service.export, data, PAGE_BYTES, (uint64_t) (i % NPAGES) * PAGE_BYTES);
+    export_write (served (&service), data, PAGE_BYTES, (uint64_t) (i % NPAGES) * PAGE_BYTES);
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID);
   for (unsigned i = 0; i < NWRITES; i++) {
     data[0] = (char) i;
-    if (export_write (service.export, data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) < 0)
+    if (export_write (served (&service), data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) < 0)
       errx (EXIT_FAILURE, "a write fails");
   }
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID) - begin;

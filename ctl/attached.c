@@ -93,3 +93,19 @@ attached_value (const char *reply, const char *key, char *buf, unsigned size)
   }
   return false;
 }
+
+int
+attached_find (const char *uri)
+{
+  int indexes[ATTACHED_MAX];
+  unsigned n = attached_list (indexes, ATTACHED_MAX);
+
+  for (unsigned i = 0; i < n; i++) {
+    char reply[ATTACHED_REPLY_BYTES], theirs[ATTACHED_REPLY_BYTES];
+
+    if (attached_ask (indexes[i], ATTACHED_STATUS, ATTACHED_PATIENCE_SECONDS, reply) == 0 &&
+        attached_value (reply, "uri", theirs, sizeof theirs) && strcmp (theirs, uri) == 0)
+      return indexes[i];
+  }
+  return -1;
+}

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * change.c - the verbs that change something: add, remove, rebalance, scrub, priority, maxio, shutdown; cancel and wait.
+ * change.c - the verbs that change devices and the drum: add, remove, rebalance, scrub, priority, maxio, shutdown; cancel and wait.
  */
 #include <config.h>
 
-#include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
 #include <poll.h>
@@ -22,22 +21,12 @@
 #include "fields.h"
 #include "follow.h"
 #include "options.h"
-#include "signals.h"
+#include "perform.h"
 #include "text.h"
-
-/* How a job is begun, and whether it is waited for. */
-struct manner {
-  uint64_t rate;
-  bool force, no_wait;
-};
 
 #define RATE_OPTION(m)                                                            \
   {                                                                               \
     'r', "rate", "RATE", option_size, &(m).rate, "at most so much a second: 100M" \
-  }
-#define NO_WAIT_OPTION(m)                                                                     \
-  {                                                                                           \
-    0, "no-wait", NULL, option_switch, &(m).no_wait, "only begin, and print the job's number" \
   }
 
 /* Devices are named by absolute paths. */
@@ -63,44 +52,6 @@ request_path (struct json_object *request, const char *path)
   free (absolute);
   free (cwd);
   return true;
-}
-
-/* The number of the job that a request has begun; 0, and said why. */
-static uint64_t
-begin (struct client *c, struct json_object *request)
-{
-  struct json_object *reply = client_ask (c, request);
-  uint64_t id = reply ? field_number (reply, "job") : 0;
-
-  json_object_put (reply);
-  return fields_were_fine () ? id : 0;
-}
-
-/* Puts request. Who asks us to stop from here on means the job. */
-static int
-run_job (struct json_object *request, const struct manner *manner)
-{
-  int status = STATUS_FAILED;
-  struct client *c;
-  uint64_t id;
-
-  if (manner->rate)
-    request_number (request, "rate", (int64_t) manner->rate);
-  if (manner->force)
-    request_true (request, "force");
-  if (!(c = client_open ())) {
-    json_object_put (request);
-    return status;
-  }
-  if (!manner->no_wait)
-    signals_catch ();
-  id = begin (c, request);
-  if (id && manner->no_wait)
-    status = printf ("job %" PRIu64 "\n", id) < 0 ? STATUS_FAILED : STATUS_DONE;
-  else if (id)
-    status = follow (c, id);
-  client_close (c);
-  return status;
 }
 
 enum { NO_PRIO = INT_MIN };
@@ -160,7 +111,7 @@ run_add (const struct verb *self, int argc, char **argv)
     request_number (request, "size", (int64_t) spec.create_bytes);
   if (spec.maxio)
     request_number (request, "maxio", spec.maxio);
-  return run_job (request, &manner);
+  return perform_job (request, &manner);
 }
 
 static void
@@ -194,7 +145,7 @@ run_remove (const struct verb *self, int argc, char **argv)
     return status;
   request = request_new ("remove");
   if (request_path (request, argv[0]))
-    return run_job (request, &manner);
+    return perform_job (request, &manner);
   json_object_put (request);
   return STATUS_USAGE;
 }
@@ -213,7 +164,7 @@ run_rebalance (const struct verb *self, int argc, char **argv)
   const struct option_spec options[] = { RATE_OPTION (manner), NO_WAIT_OPTION (manner), { 0 } };
   int status = options_parse (self, options, 0, 0, &argc, &argv);
 
-  return status >= 0 ? status : run_job (request_new ("rebalance"), &manner);
+  return status >= 0 ? status : perform_job (request_new ("rebalance"), &manner);
 }
 
 const struct verb verb_rebalance = {
@@ -234,7 +185,7 @@ run_scrub (const struct verb *self, int argc, char **argv)
     return status;
   request = request_new ("scrub");
   if (argc == 0 || request_path (request, argv[0]))
-    return run_job (request, &manner);
+    return perform_job (request, &manner);
   json_object_put (request);
   return STATUS_USAGE;
 }
@@ -245,17 +196,6 @@ const struct verb verb_scrub = {
   .summary = "Read all pages, or those on one device, and tell which can't be read.",
   .run = run_scrub,
 };
-
-/* Ask for what is done at once. */
-static int
-run_request (struct json_object *request)
-{
-  struct json_object *reply = ask_once (request);
-  int status = reply ? STATUS_DONE : STATUS_FAILED;
-
-  json_object_put (reply);
-  return status;
-}
 
 /* The verb whose operands are a device and a number, which the server knows as key. */
 static int
@@ -273,7 +213,7 @@ run_set (const struct verb *self, int argc, char **argv, const char *key,
   request = request_new (self->name);
   request_number (request, key, value);
   if (request_path (request, argv[0]))
-    return run_request (request);
+    return perform (request);
   json_object_put (request);
   return STATUS_USAGE;
 }
@@ -340,7 +280,7 @@ run_shutdown (const struct verb *self, int argc, char **argv)
   request = request_new ("shutdown");
   request_seconds (request, "seconds", seconds < MAX_SHUTDOWN ? seconds : MAX_SHUTDOWN);
   if (force)
-    request_true (request, "force");
+    request_bool (request, "force", true);
   client_set_timeout (c, seconds + GRACE);
   reply = client_ask (c, request);
   status = reply && client_wait_end (c) ? STATUS_DONE : STATUS_FAILED;
@@ -385,7 +325,7 @@ run_cancel (const struct verb *self, int argc, char **argv)
     return STATUS_USAGE;
   request = request_new ("cancel");
   request_number (request, "job", job);
-  return run_request (request);
+  return perform (request);
 }
 
 const struct verb verb_cancel = {

@@ -171,9 +171,9 @@ request_seconds (struct json_object *request, const char *key, double value)
 }
 
 void
-request_true (struct json_object *request, const char *key)
+request_bool (struct json_object *request, const char *key, bool value)
 {
-  json_object_object_add (request, key, need (json_object_new_boolean (true)));
+  json_object_object_add (request, key, need (json_object_new_boolean (value)));
 }
 
 /* A server that has hung up may have said why before: that is for read_line to find. */
@@ -278,9 +278,31 @@ print_warnings (struct json_object *reply)
     text_each_line (json_object_get_string (json_object_array_get_idx (warnings, i)), log_warning);
 }
 
+/* In the words of all servers so far; their errno says less. */
+static bool
+is_unknown_verb (const char *error, const char *verb)
+{
+  char *text = text_format ("%s: there is no such verb", verb);
+  bool is = strcmp (error, text) == 0;
+
+  free (text);
+  return is;
+}
+
+static void
+explain_error (const struct client *c, struct json_object *request, const char *error)
+{
+  const char *verb = json_object_get_string (json_object_object_get (request, "verb"));
+
+  if (is_unknown_verb (error, verb))
+    log_error ("%s: the server does not know %s; it is older than this drumctl", c->path, verb);
+  else
+    text_each_line (error, log_error);
+}
+
 /* Is it one that says ok? If not, say why. */
 static bool
-check_reply (const struct client *c, struct json_object *reply)
+check_reply (const struct client *c, struct json_object *request, struct json_object *reply)
 {
   struct json_object *version = get (reply, "version", json_type_int);
   struct json_object *ok = get (reply, "ok", json_type_boolean);
@@ -299,7 +321,7 @@ check_reply (const struct client *c, struct json_object *reply)
   }
   print_warnings (reply);
   if (!json_object_get_boolean (ok))
-    text_each_line (json_object_get_string (error), log_error);
+    explain_error (c, request, json_object_get_string (error));
   return json_object_get_boolean (ok);
 }
 
@@ -324,20 +346,20 @@ client_ask (struct client *c, struct json_object *request)
 {
   bool sent = send_request (c, request);
   size_t len = sent ? read_line (c) : 0;
-  struct json_object *reply;
+  struct json_object *reply = NULL;
 
-  json_object_put (request);
-  if (len == 0)
-    return NULL;
-  reply = parse_line (c->buf, len);
-  c->len -= len;
-  memmove (c->buf, c->buf + len, c->len);
-  if (!reply)
-    log_error ("%s: the reply is no JSON; is this the control socket of a drum?", c->path);
-  else if (!check_reply (c, reply)) {
-    json_object_put (reply);
-    reply = NULL;
+  if (len) {
+    reply = parse_line (c->buf, len);
+    c->len -= len;
+    memmove (c->buf, c->buf + len, c->len);
+    if (!reply)
+      log_error ("%s: the reply is no JSON; is this the control socket of a drum?", c->path);
+    else if (!check_reply (c, request, reply)) {
+      json_object_put (reply);
+      reply = NULL;
+    }
   }
+  json_object_put (request);
   return reply;
 }
 

@@ -25,7 +25,7 @@ struct json_object *request_new (const char *verb);
 void request_text (struct json_object *request, const char *key, const char *value);
 void request_number (struct json_object *request, const char *key, int64_t value);
 void request_seconds (struct json_object *request, const char *key, double value);
-void request_true (struct json_object *request, const char *key);
+void request_bool (struct json_object *request, const char *key, bool value);
 
 /* The reply, the caller's to put; it is one that says ok. Puts request. */
 struct json_object *client_ask (struct client *c, struct json_object *request);

@@ -21,7 +21,7 @@
 #include "options.h"
 #include "swaps.h"
 
-enum { MAX_DEVICES = 256, STATUS_SECONDS = 15, DETACH_SECONDS = 120, RETRY_MS = 200 };
+enum { DETACH_SECONDS = 120, RETRY_MS = 200 };
 
 static void
 to_stderr (enum log_level level, const char *fmt, va_list args)
@@ -35,20 +35,14 @@ to_stderr (enum log_level level, const char *fmt, va_list args)
 static int
 find_index (const char *text)
 {
-  int indexes[MAX_DEVICES], index, end = 0;
-  unsigned n = attached_list (indexes, MAX_DEVICES);
+  int index, end = 0;
 
   if (sscanf (text, "/dev/nbd%d%n", &index, &end) == 1 && !text[end] && index >= 0)
     return index;
-  for (unsigned i = 0; i < n; i++) {
-    char reply[ATTACHED_REPLY_BYTES], uri[ATTACHED_REPLY_BYTES];
-
-    if (attached_ask (indexes[i], ATTACHED_STATUS, STATUS_SECONDS, reply) == 0 &&
-        attached_value (reply, "uri", uri, sizeof uri) && strcmp (uri, text) == 0)
-      return indexes[i];
-  }
-  log_error ("%s: nothing is attached to it; drum-swapon --status shows what is", text);
-  return -1;
+  index = attached_find (text);
+  if (index < 0)
+    log_error ("%s: nothing is attached to it; drum-swapon --status shows what is", text);
+  return index;
 }
 
 /* The kernel says EINVAL while somebody else's swapoff is under way, such as systemd's at shutdown: that is waited for, since what

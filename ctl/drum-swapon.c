@@ -26,6 +26,7 @@
 #include "lib/log.h"
 #include "lib/parse.h"
 
+#include "attached.h"
 #include "drumctl.h"
 #include "keeper.h"
 #include "nbdclient.h"
@@ -121,11 +122,11 @@ connect_once (const struct nbduri *uri, struct keeper_order *order, char *why)
   return ret < 0 ? ret : nbdclient_open (&order->server, &session, CONNECT_MS, &order->export, why);
 }
 
-/* What another try may change. */
+/* What another try may change: also a name, which may be added, or be somebody else's for a while. */
 static bool
 may_come (int error)
 {
-  return error != -ENXIO && error != -EACCES && error != -ENOTSUP && error != -EPROTO;
+  return error != -EACCES && error != -ENOTSUP && error != -EPROTO;
 }
 
 static int
@@ -145,7 +146,7 @@ connect_first (const char *text, const struct nbduri *uri, struct keeper_order *
     if (nbdclient_now () >= deadline || !may_come (fd)) {
       log_error ("%s: %s%s", text, why,
                  fd == -ENXIO && *order->id
-                   ? "; it was asked for as NAME@ID.EPOCH, and --no-fence asks for NAME"
+                   ? "; if it is not a drum, --no-fence asks for NAME instead of NAME@ID.EPOCH"
                    : "");
       return fd;
     }
@@ -290,11 +291,19 @@ attach (const char *text, char **argv)
   static struct keeper_order order;
   char id[NBDCLIENT_ID_BYTES] = "";
   struct nbduri uri;
+  int twice;
 
   if (nbduri_parse (text, &uri) < 0)
     return STATUS_USAGE;
   if (geteuid () != 0) {
     log_error ("only root may attach a device and swap on it");
+    return STATUS_FAILED;
+  }
+  twice = attached_find (text);
+  if (twice >= 0) {
+    log_error ("%s: is attached already, as /dev/nbd%d; two swap devices on one export would "
+               "overwrite each other",
+               text, twice);
     return STATUS_FAILED;
   }
   if (!want.plain)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# bash completion for drumctl(8): verbs, options, columns, and the devices and jobs of the running server.
+# bash completion for drumctl(8): verbs, options, columns, and the devices, exports and jobs of the running server.
 
-# What the server at hand says, one word a line: list or jobs, and the column.
+# What the server at hand says, one word a line: list, exports or jobs, and the column.
 _drumctl_ask() {
   local -a server=()
   [[ -n $socket ]] && server=(-s "$socket")
@@ -33,7 +33,9 @@ _drumctl_columns() {
 
 _drumctl() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-  local verbs="list status watch map metrics add remove cancel rebalance scrub priority maxio jobs wait shutdown"
+  local verbs="list status watch map metrics add remove cancel rebalance scrub priority maxio jobs wait shutdown
+    exports export-add export-set export-resize export-move export-fill export-takeover export-remove"
+  local terms="--reserve --limit --weight --iops --bandwidth --exclusive"
   local table="--bytes --json --noheadings --output --raw" common="--socket --timeout --help"
   local verb= socket= options i
 
@@ -49,13 +51,21 @@ _drumctl() {
 
   case $prev in
     -s | --socket | --svg) _drumctl_files; return ;;
-    -t | --timeout | -i | --interval | -c | --count | --cells | --rate | -p | --prio | --size) return ;;
+    -t | --timeout | -i | --interval | -c | --count | --cells | --rate | -p | --prio | --size | --reserve | --limit | --weight | --iops | \
+      --bandwidth | --offset | --length) return ;;
   esac
   case $verb:$prev in
     metrics:-o | metrics:--output) _drumctl_files; return ;;
     remove:-r | rebalance:-r | scrub:-r) return ;;
     list:-o | list:--output)
       _drumctl_columns "NAME TYPE SIZE USED AVAIL USE% PRIO STATE BAD SUSPECT READ WRITTEN READS WRITES ERRORS RERRORS WERRORS MISMATCHES INFLIGHT UUID"
+      return ;;
+    exports:-o | exports:--output)
+      _drumctl_columns "NAME SIZE USED USE% RESERVE LIMIT CLIENTS READ WRITTEN LAST-IO WEIGHT IOPS BANDWIDTH EXCLUSIVE TEMPLATE ZERO
+        TRIMMED ZEROED READS WRITES TRIMS ZEROES ERRORS RERRORS WERRORS INFLIGHT"
+      return ;;
+    export-set:--exclusive)
+      mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
       return ;;
     jobs:-o | jobs:--output)
       _drumctl_columns "ID KIND DEVICE STATE DONE TOTAL DONE% RATE LIMIT TIME UNREADABLE LOST ERROR"
@@ -64,7 +74,7 @@ _drumctl() {
 
   case $verb in
     '') options="--version" ;;
-    list | jobs) options=$table ;;
+    list | jobs | exports) options=$table ;;
     status) options="--json" ;;
     watch) options="--interval --count --json" ;;
     map) options="--cells --svg" ;;
@@ -73,6 +83,10 @@ _drumctl() {
     remove) options="--rate --force --no-wait" ;;
     rebalance | scrub) options="--rate --no-wait" ;;
     shutdown) options="--force" ;;
+    export-add) options="--size $terms" ;;
+    export-set) options=$terms ;;
+    export-fill) options="--offset --length" ;;
+    export-remove | export-resize | export-move) options="--no-wait" ;;
     *) options= ;;
   esac
   if [[ $cur == -* ]]; then
@@ -83,6 +97,8 @@ _drumctl() {
     '') mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$cur") ;;
     add) _drumctl_files ;;
     remove | scrub | priority | maxio) _drumctl_match < <(_drumctl_ask list NAME) ;;
+    export-add) ;;
+    exports | export-*) _drumctl_match < <(_drumctl_ask exports NAME) ;;
     wait | cancel) _drumctl_match < <(_drumctl_ask jobs ID) ;;
   esac
 }

@@ -19,9 +19,18 @@
 #include "signals.h"
 
 static const struct verb *const verbs[] = {
-  &verb_list,     &verb_status, &verb_watch,  &verb_map,       &verb_metrics,
-  &verb_add,      &verb_remove, &verb_cancel, &verb_rebalance, &verb_scrub,
-  &verb_priority, &verb_maxio,  &verb_jobs,   &verb_wait,      &verb_shutdown,
+  &verb_list,          &verb_status,
+  &verb_watch,         &verb_map,
+  &verb_metrics,       &verb_add,
+  &verb_remove,        &verb_cancel,
+  &verb_rebalance,     &verb_scrub,
+  &verb_priority,      &verb_maxio,
+  &verb_jobs,          &verb_wait,
+  &verb_shutdown,      &verb_exports,
+  &verb_export_add,    &verb_export_set,
+  &verb_export_resize, &verb_export_move,
+  &verb_export_fill,   &verb_export_takeover,
+  &verb_export_remove,
 };
 
 static void
@@ -39,7 +48,7 @@ print_verbs (FILE *out)
 {
   fputs ("\nVerbs:\n", out);
   for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
-    fprintf (out, " %-10s  %s\n", verbs[i]->name, verbs[i]->summary);
+    fprintf (out, " %-15s  %s\n", verbs[i]->name, verbs[i]->summary);
   fputs ("\n\"drumctl VERB --help\" explains a verb.\n", out);
 }
 

@@ -22,6 +22,7 @@ struct verb {
 
 extern const struct verb verb_list, verb_add, verb_remove, verb_rebalance, verb_priority,
   verb_scrub, verb_maxio, verb_status, verb_watch, verb_map, verb_metrics, verb_jobs, verb_wait,
-  verb_cancel, verb_shutdown;
+  verb_cancel, verb_shutdown, verb_exports, verb_export_add, verb_export_set, verb_export_fill,
+  verb_export_takeover, verb_export_remove, verb_export_resize, verb_export_move;
 
 #endif

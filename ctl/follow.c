@@ -98,7 +98,7 @@ print_unreadable (const struct job *job, const char *name)
 static int
 report (struct client *c, const struct job *job)
 {
-  char *name = text_printable (job->device ? job->device : "the drum");
+  char *name = job_subject (job);
   char *kind = text_printable (job->kind);
   char done[16], total[16];
   bool is_done = is_state (job, "done");

@@ -122,11 +122,11 @@ enum {
 /* clang-format off */
 static const struct table_column job_columns[J_NCOLUMNS] = {
   [J_ID]         = { "ID",         COLUMN_NUMBER,  "number, for wait and cancel" },
-  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove, rebalance, scrub or evacuate" },
-  [J_DEVICE]     = { "DEVICE",     COLUMN_TEXT,    "what it is about" },
+  [J_KIND]       = { "KIND",       COLUMN_TEXT,    "add, remove, rebalance, scrub, evacuate, export-remove, ..." },
+  [J_DEVICE]     = { "DEVICE",     COLUMN_EXPORT,  "device or export that it is about" },
   [J_STATE]      = { "STATE",      COLUMN_TEXT,    "running, done, failed or cancelled" },
-  [J_DONE]       = { "DONE",       COLUMN_BYTES,   "bytes moved; of a scrub: read" },
-  [J_TOTAL]      = { "TOTAL",      COLUMN_BYTES,   "bytes to be moved, or read" },
+  [J_DONE]       = { "DONE",       COLUMN_BYTES,   "bytes moved, given up, or read" },
+  [J_TOTAL]      = { "TOTAL",      COLUMN_BYTES,   "bytes that are to be" },
   [J_PERCENT]    = { "DONE%",      COLUMN_NUMBER,  "percent of them" },
   [J_RATE]       = { "RATE",       COLUMN_RATE,    "of them a second, so far" },
   [J_LIMIT]      = { "LIMIT",      COLUMN_RATE,    "what --rate allows" },
@@ -144,7 +144,7 @@ job_cell (const void *row, unsigned column, struct table_cell *cell)
   bool has_rate = j->seconds >= 0.1; /* what was done at once says little */
   const char *const text[J_NCOLUMNS] = {
     [J_KIND] = j->kind,
-    [J_DEVICE] = j->device,
+    [J_DEVICE] = j->device ? j->device : j->export,
     [J_STATE] = j->state,
     [J_ERROR] = j->error,
   };
@@ -227,7 +227,7 @@ jobs_help (FILE *out)
 
 const struct verb verb_jobs = {
   .name = "jobs",
-  .summary = "List what is being added, removed, rebalanced and scrubbed, and what was lately.",
+  .summary = "List what is under way: adds, removes, scrubs and so on; and what was lately.",
   .more = jobs_help,
   .run = run_jobs,
 };

@@ -114,9 +114,13 @@ put_drum (FILE *out, const struct snapshot *snap)
   put_drum_value (out, "avail_bytes", "What is free on the devices that are open.",
                   snap->room.avail);
   put_drum_value (out, "kept_bytes", "Of what is free, what is kept for rewrites.", snap->kept);
+  put_drum_value (out, "reserved_bytes",
+                  "Of what is free, what exports have as a reserve and do not use yet.",
+                  snap->reserved);
   put_drum_value (out, "promised_bytes", "Size of all exports.", promised);
-  put_drum_value (out, "jobs_running",
-                  "Devices being added, removed or emptied, rebalances, scrubs.", running);
+  put_drum_value (
+    out, "jobs_running",
+    "Devices being added, removed or emptied, rebalances, scrubs, exports being changed.", running);
 }
 
 /* A metric that is one uint64_t of each device, or of each export. */
@@ -140,6 +144,8 @@ static const struct value device_values[] = {
 static const struct value export_values[] = {
   { "export_size_bytes", "gauge", "Size of an export.", offsetof (struct export, size) },
   { "export_used_bytes", "gauge", "What is in slots of an export.", offsetof (struct export, used) },
+  { "export_reserve_bytes", "gauge", "What only this export may use up.", offsetof (struct export, reserve) },
+  { "export_limit_bytes", "gauge", "The most that an export may use; 0: its size.", offsetof (struct export, limit) },
   { "export_clients", "gauge", "Connections to an export.", offsetof (struct export, clients) },
   { "export_zero_pages_total", "counter", "Pages of zeroes that were written, and took no slot.", offsetof (struct export, zero_pages) },
   { "export_read_bytes_total", "counter", "Bytes that clients read.", offsetof (struct export, read.bytes) },
@@ -252,12 +258,28 @@ put_devices (FILE *out, const struct snapshot *snap)
 }
 
 static void
+put_export_idle (FILE *out, const struct snapshot *snap)
+{
+  describe (out, "export_idle_seconds", "gauge",
+            "Time since the last request to an export ended, of those that had one.");
+  for (size_t i = 0; i < snap->nexports; i++) {
+    const struct labels labels = { "export", snap->exports[i].name, NULL };
+
+    if (snap->exports[i].idle < 0)
+      continue;
+    put_name (out, "export_idle_seconds", "", &labels, NULL);
+    fprintf (out, "%.3f\n", snap->exports[i].idle);
+  }
+}
+
+static void
 put_exports (FILE *out, const struct snapshot *snap)
 {
   struct io *list = need (calloc (4 * snap->nexports + 1, sizeof *list)), *io = list;
 
   put_values (out, export_values, sizeof export_values / sizeof export_values[0], "export",
               snap->exports, sizeof *snap->exports, snap->nexports, offsetof (struct export, name));
+  put_export_idle (out, snap);
   for (size_t i = 0; i < snap->nexports; i++) {
     const struct export *e = &snap->exports[i];
 

@@ -48,7 +48,7 @@ static const struct {
   [3] = { -EPROTO, "the server did not understand the request" },
   [4] = { -ENOTSUP, "the server does not support it on its platform" },
   [5] = { -EACCES, "the server wants TLS, which the kernel's NBD client has not" },
-  [6] = { -ENXIO, "the server has no such export" },
+  [6] = { -ENXIO, "the server has no such export, or does not let us have it" },
   [7] = { -ESHUTDOWN, "the server is shutting down" },
   [8] = { -EPROTO, "the server wants to be asked for block sizes, and was" },
   [9] = { -E2BIG, "the server finds the request too big" },

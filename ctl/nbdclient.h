@@ -55,7 +55,8 @@ struct nbdclient_session {
 int nbdclient_resolve (const struct nbduri *uri, struct nbdclient_server *server,
                        char why[NBDCLIENT_WHY_BYTES]);
 
-/* Try all addresses, for timeout_ms in all. => a socket, or -errno and why; -ENXIO: the server does not know the name */
+/* Try all addresses, for timeout_ms in all. => a socket, or -errno and why; -ENXIO: the server does not know the name, or has reasons (nbdkit
+ * says the same of both) */
 int nbdclient_open (const struct nbdclient_server *server, const struct nbdclient_session *session,
                     int timeout_ms, struct nbdclient_export *export, char why[NBDCLIENT_WHY_BYTES]);
 

@@ -13,10 +13,12 @@
 
 enum { LINE_PERCENT = 10, LINE_SECONDS = 10, MIN_BAR = 8 };
 
-static char *
-subject (const struct job *job)
+char *
+job_subject (const struct job *job)
 {
-  return text_printable (job->device ? job->device : "the drum");
+  return text_printable (job->device   ? job->device
+                         : job->export ? text_export (job->export)
+                                       : "the drum");
 }
 
 const struct job_words *
@@ -28,6 +30,9 @@ job_words (const struct job *job)
     { "rebalance", "rebalancing", "rebalanced", "move", "moved" },
     { "evacuate", "evacuating", "evacuated", "move", "moved" },
     { "scrub", "scrubbing", "scrubbed", "read", "read" },
+    { "export-remove", "removing", "removed", "free", "freed" },
+    { "export-resize", "resizing", "resized", "free", "freed" },
+    { "export-move", "moving", "moved", "pass on", "passed on" },
     { "shutdown", "shutting down", "shut down", "do", "done" },
   };
   static const struct job_words other = { "job", "at work", "done", "do", "done" };
@@ -127,7 +132,7 @@ print_line (struct progress *p, const struct job *job, const char *name)
 void
 progress_show (struct progress *p, const struct job *job)
 {
-  char *name = subject (job);
+  char *name = job_subject (job);
 
   if (terminal_is ())
     draw (job, name);

@@ -16,6 +16,9 @@ struct job_words {
 
 const struct job_words *job_words (const struct job *job);
 
+/* What it is about, printable, the caller's. */
+char *job_subject (const struct job *job);
+
 /* Zeroes at first. */
 struct progress {
   bool begun;

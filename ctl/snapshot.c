@@ -31,6 +31,13 @@ read_counters (struct json_object *object, const char *key, unsigned nbuckets, s
     to->histogram[k] = field_number (json_object_array_get_idx (histogram, k), NULL);
 }
 
+/* Of a field that not all servers have. */
+static uint64_t
+number_or_zero (struct json_object *from, const char *key)
+{
+  return field_is_there (from, key) ? field_number (from, key) : 0;
+}
+
 static void
 read_room (struct json_object *from, struct room *to)
 {
@@ -61,6 +68,8 @@ read_drum (struct json_object *from, struct snapshot *to)
 
   read_room (from, &to->room);
   to->kept = field_number (from, "kept");
+  to->reserved = number_or_zero (from, "reserved");
+  to->overcommit = !field_is_there (from, "overcommit") || field_bool (from, "overcommit");
   to->stripe = field_number (from, "stripe");
   if (field_is_there (from, "fragmentation"))
     read_runs (field_object (from, "fragmentation"), to);
@@ -117,6 +126,19 @@ read_devices (struct json_object *from, struct snapshot *to)
 }
 
 static void
+read_terms (struct json_object *from, struct export *to)
+{
+  to->reserve = number_or_zero (from, "reserve");
+  to->limit = number_or_zero (from, "limit");
+  to->weight = number_or_zero (from, "weight");
+  to->iops = number_or_zero (from, "iops");
+  to->bandwidth = number_or_zero (from, "bandwidth");
+  to->exclusive = field_is_there (from, "exclusive") && field_bool (from, "exclusive");
+  to->template = field_is_there (from, "template") ? field_text (from, "template") : NULL;
+  to->idle = field_is_there (from, "idle") ? field_seconds (from, "idle") : -1;
+}
+
+static void
 read_exports (struct json_object *from, struct snapshot *to)
 {
   struct json_object *exports = field_array (from, "exports", &to->nexports);
@@ -131,6 +153,7 @@ read_exports (struct json_object *from, struct snapshot *to)
     e->used = field_number (export, "used");
     e->clients = field_number (export, "clients");
     e->zero_pages = field_number (export, "zero_pages");
+    read_terms (export, e);
     read_counters (export, "read", to->nbuckets, &e->read);
     read_counters (export, "write", to->nbuckets, &e->write);
     read_counters (export, "trim", to->nbuckets, &e->trim);
@@ -148,9 +171,10 @@ read_job (struct json_object *from, struct job *to)
   to->kind = field_text (from, "kind");
   to->state = field_text (from, "state");
   to->device = field_is_there (from, "device") ? field_text (from, "device") : NULL;
+  to->export = field_is_there (from, "export") ? field_text (from, "export") : NULL;
   to->done = field_number (from, "done");
   to->total = field_number (from, "total");
-  to->rate = field_is_there (from, "rate") ? field_number (from, "rate") : 0;
+  to->rate = number_or_zero (from, "rate");
   to->seconds = field_seconds (from, "seconds");
   to->unreadable = field_number (from, "unreadable");
   to->lost = field_number (from, "lost");
@@ -209,7 +233,7 @@ status_request (bool fragmentation)
   struct json_object *request = request_new ("status");
 
   if (fragmentation)
-    request_true (request, "fragmentation");
+    request_bool (request, "fragmentation", true);
   return request;
 }
 
@@ -251,6 +275,21 @@ snapshot_device (const struct snapshot *snap, const char *name)
   return NULL;
 }
 
+const struct export *
+snapshot_export (const struct snapshot *snap, const char *name)
+{
+  for (size_t i = 0; i < snap->nexports; i++)
+    if (strcmp (snap->exports[i].name, name) == 0)
+      return &snap->exports[i];
+  return NULL;
+}
+
+uint64_t
+export_most (const struct export *e)
+{
+  return e->limit && e->limit < e->size ? e->limit : e->size;
+}
+
 const struct device *
 snapshot_device_before (const struct snapshot *before, const struct device *d)
 {
@@ -260,12 +299,17 @@ snapshot_device_before (const struct snapshot *before, const struct device *d)
 }
 
 const struct export *
-snapshot_export_before (const struct snapshot *before, const struct export *e)
+snapshot_export_before (const struct snapshot *before, const struct snapshot *now,
+                        const struct export *e)
 {
-  for (size_t i = 0; before && i < before->nexports; i++)
-    if (strcmp (before->exports[i].name, e->name) == 0)
-      return &before->exports[i];
-  return NULL;
+  size_t i = (size_t) (e - now->exports);
+
+  if (!before)
+    return NULL;
+  /* It is where it was, unless some came or went: for a thousand of them not all names are compared. */
+  if (i < before->nexports && strcmp (before->exports[i].name, e->name) == 0)
+    return &before->exports[i];
+  return snapshot_export (before, e->name);
 }
 
 bool

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * snapshot.h - what a server says of itself at one time: the reply to status, as structs; see docs/control.md for what each
- * field means.
+ * field means. What the first servers did not say is 0, or as if it was not asked for.
  *
  * Memory: strings belong to the reply, which the snapshot holds.
  */
@@ -45,13 +45,18 @@ struct export
 {
   const char *name;
   uint64_t size, used, clients, zero_pages;
+  uint64_t reserve, limit, iops, bandwidth; /* 0: none */
+  uint64_t weight;                          /* 0: the server has no weights */
+  bool exclusive;
+  const char *template; /* NULL: none */
+  double idle;          /* seconds; negative: there was no request yet */
   struct counters read, write, trim, zero;
 };
 
 struct job {
   uint64_t id;
   const char *kind, *state;
-  const char *device; /* NULL: the drum */
+  const char *device, *export; /* what it is about; both NULL: the drum */
   uint64_t done, total;
   uint64_t rate; /* 0: no limit */
   double seconds;
@@ -73,7 +78,8 @@ struct snapshot {
   const char *state_dir; /* NULL: without state= */
   bool state_is_durable, state_syncs_writes;
   struct room room;
-  uint64_t kept, stripe;
+  uint64_t kept, reserved, stripe;
+  bool overcommit;
   bool has_runs;
   uint64_t largest_run, runs[MAX_RUNS];
   unsigned nruns;
@@ -91,11 +97,17 @@ struct snapshot *snapshot_ask (struct client *c, bool fragmentation);
 struct snapshot *snapshot_ask_once (bool fragmentation);
 void snapshot_free (struct snapshot *snap);
 
+/* NULL: there is none of this name. */
 const struct device *snapshot_device (const struct snapshot *snap, const char *name);
+const struct export *snapshot_export (const struct snapshot *snap, const char *name);
+
+/* The most that its pages may take: its size, or its limit. */
+uint64_t export_most (const struct export *e);
 
 /* What was the same device, or export, before; NULL: there was none, or there was no before. */
 const struct device *snapshot_device_before (const struct snapshot *before, const struct device *d);
-const struct export *snapshot_export_before (const struct snapshot *before, const struct export *e);
+const struct export *snapshot_export_before (const struct snapshot *before,
+                                             const struct snapshot *now, const struct export *e);
 
 /* The job that a reply to wait has. It lives as long as the reply. False, and said why. */
 bool job_from_reply (struct json_object *reply, struct job *job);

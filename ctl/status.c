@@ -63,7 +63,30 @@ print_exports (const struct snapshot *snap)
           snap->nexports, snap->nexports == 1 ? "" : "s");
   if (snap->room.size)
     printf (", %.2f of the drum", (double) promised / (double) snap->room.size);
-  printf ("; %s written\n", format_bytes (used, bytes));
+  printf ("; %s written%s\n", format_bytes (used, bytes),
+          snap->overcommit ? "" : "; no overcommit");
+}
+
+/* What is said of some exports only; none of it where no export has it. */
+static void
+print_terms (const struct snapshot *snap)
+{
+  uint64_t reserve = 0, limit = 0, nreserves = 0, nlimits = 0;
+  char bytes[16], left[16];
+
+  for (size_t i = 0; i < snap->nexports; i++) {
+    reserve += snap->exports[i].reserve;
+    limit += snap->exports[i].limit;
+    nreserves += snap->exports[i].reserve != 0;
+    nlimits += snap->exports[i].limit != 0;
+  }
+  if (nreserves)
+    printf ("%-*s %s for %" PRIu64 " export%s, of which %s are not used yet\n", LABEL, "reserved",
+            format_bytes (reserve, bytes), nreserves, nreserves == 1 ? "" : "s",
+            format_bytes (snap->reserved, left));
+  if (nlimits)
+    printf ("%-*s %" PRIu64 " export%s, to %s in all\n", LABEL, "limited", nlimits,
+            nlimits == 1 ? "" : "s", format_bytes (limit, bytes));
 }
 
 static void
@@ -169,11 +192,12 @@ print_jobs (const struct snapshot *snap)
 
   for (size_t i = 0; i < snap->njobs; i++) {
     const struct job *j = &snap->jobs[i];
+    const char *what = j->device ? j->device : j->export ? text_export (j->export) : "";
     char *name, *kind, total[16];
 
     if (strcmp (j->state, "running") != 0)
       continue;
-    name = text_printable (j->device ? j->device : "");
+    name = text_printable (what);
     kind = text_printable (j->kind);
     printf ("%-*s %" PRIu64 " %s%s%s", LABEL, label, j->id, kind, *name ? " " : "", name);
     if (j->total)
@@ -210,6 +234,7 @@ print (const struct snapshot *snap)
   print_rooms (snap);
   putchar ('\n');
   print_exports (snap);
+  print_terms (snap);
   print_traffic (snap);
   if (snap->has_runs)
     print_runs (snap);

@@ -13,8 +13,6 @@
 #include "swaps.h"
 #include "text.h"
 
-enum { MAX_DEVICES = 256, PATIENCE_SECONDS = 15 };
-
 enum {
   S_NAME,
   S_URI,
@@ -119,7 +117,7 @@ static const struct table_layout layout = {
 static bool
 fill (struct row *r, int index)
 {
-  int ret = attached_ask (index, ATTACHED_STATUS, PATIENCE_SECONDS, r->reply);
+  int ret = attached_ask (index, ATTACHED_STATUS, ATTACHED_PATIENCE_SECONDS, r->reply);
 
   snprintf (r->name, sizeof r->name, "/dev/nbd%d", index);
   r->in_use = swaps_find (r->name, &r->swap) == 1;
@@ -136,9 +134,9 @@ fill (struct row *r, int index)
 int
 swapon_status (const struct table_options *options)
 {
-  struct row *rows = need (calloc (MAX_DEVICES, sizeof *rows));
-  int indexes[MAX_DEVICES];
-  unsigned nindexes = attached_list (indexes, MAX_DEVICES), n = 0;
+  struct row *rows = need (calloc (ATTACHED_MAX, sizeof *rows));
+  int indexes[ATTACHED_MAX];
+  unsigned nindexes = attached_list (indexes, ATTACHED_MAX), n = 0;
   int status;
 
   if (access (ATTACHED_DIR, R_OK | X_OK) == -1 && errno == EACCES) {

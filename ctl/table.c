@@ -106,12 +106,15 @@ table_check (const struct table_layout *layout, const struct table_options *opti
 static bool
 is_text (const struct table_column *column)
 {
-  return column->kind == COLUMN_TEXT || column->kind == COLUMN_PROSE;
+  return column->kind == COLUMN_TEXT || column->kind == COLUMN_PROSE ||
+         column->kind == COLUMN_EXPORT || column->kind == COLUMN_SWITCH;
 }
 
 static bool
 is_number (const struct table_column *column, const struct table_options *options)
 {
+  if (column->kind == COLUMN_AGO && (options->json || options->raw))
+    return true;
   return column->kind == COLUMN_NUMBER || (!is_text (column) && options->bytes);
 }
 
@@ -122,8 +125,9 @@ add_column (struct libscols_table *tb, const struct table_column *column,
   int flags = !is_text (column) ? SCOLS_FL_RIGHT : column->kind == COLUMN_PROSE ? SCOLS_FL_WRAP : 0;
   struct libscols_column *cl = need (scols_table_new_column (tb, column->name, 0, flags));
 
-  scols_column_set_json_type (cl,
-                              is_number (column, options) ? SCOLS_JSON_NUMBER : SCOLS_JSON_STRING);
+  scols_column_set_json_type (cl, column->kind == COLUMN_SWITCH ? SCOLS_JSON_BOOLEAN
+                                  : is_number (column, options) ? SCOLS_JSON_NUMBER
+                                                                : SCOLS_JSON_STRING);
 }
 
 /* What is to be seen in a cell, the caller's; NULL: nothing. */
@@ -133,14 +137,18 @@ show (const struct table_column *column, const struct table_options *options,
 {
   char buf[TEXT_NUMBER], bytes[16];
 
+  if (column->kind == COLUMN_EXPORT && !options->json && !options->raw)
+    return cell->text ? need (strdup (text_export (cell->text))) : NULL;
   if (is_text (column))
     return cell->text ? need (strdup (cell->text)) : NULL;
   if (cell->none)
-    return NULL;
+    return column->kind == COLUMN_AGO && !is_number (column, options) ? need (strdup ("-")) : NULL;
   if (is_number (column, options))
     return text_format ("%" PRId64, cell->number);
   if (column->kind == COLUMN_RATE)
     return need (strdup (text_rate ((double) cell->number, buf)));
+  if (column->kind == COLUMN_AGO)
+    return need (strdup (text_ago ((double) cell->number, buf)));
   if (column->kind == COLUMN_SECONDS)
     return need (strdup (text_duration ((double) cell->number, buf)));
   return need (strdup (format_bytes ((uint64_t) cell->number, bytes)));

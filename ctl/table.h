@@ -16,11 +16,14 @@ struct table_column {
   const char *name;
   enum {
     COLUMN_TEXT,
-    COLUMN_PROSE, /* text that may go over several lines on a terminal */
+    COLUMN_PROSE,  /* text that may go over several lines on a terminal */
+    COLUMN_EXPORT, /* text: an export's name, of which a person reads "(default)" if it is empty */
+    COLUMN_SWITCH, /* text: yes or no, in JSON true or false */
     COLUMN_NUMBER,
     COLUMN_BYTES,   /* 1.5G, or a number with --bytes */
     COLUMN_RATE,    /* 1.5G/s, likewise */
     COLUMN_SECONDS, /* 1:02:03, likewise */
+    COLUMN_AGO,     /* 5min, or - if there is no number; seconds with --bytes, --raw or --json */
   } kind;
   const char *help;
 };

@@ -204,3 +204,19 @@ text_duration (double seconds, char buf[TEXT_NUMBER])
     snprintf (buf, TEXT_NUMBER, "%lud %lu:%02lu", s / 86400, s / 3600 % 24, s / 60 % 60);
   return buf;
 }
+
+const char *
+text_ago (double seconds, char buf[TEXT_NUMBER])
+{
+  unsigned long s = seconds > 0 && seconds < 1e12 ? (unsigned long) seconds : 0;
+
+  if (s < 60)
+    snprintf (buf, TEXT_NUMBER, "%lus", s);
+  else if (s < 3600)
+    snprintf (buf, TEXT_NUMBER, "%lumin", s / 60);
+  else if (s < 86400)
+    snprintf (buf, TEXT_NUMBER, "%luh", s / 3600);
+  else
+    snprintf (buf, TEXT_NUMBER, "%lud", s / 86400);
+  return buf;
+}

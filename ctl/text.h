@@ -46,5 +46,6 @@ const char *text_rate (double bytes_a_second, char buf[TEXT_NUMBER]); /* 104M/s 
 const char *text_decimal (double number, char buf[TEXT_NUMBER]);      /* 0.3 17 1234 56k */
 const char *text_latency (double seconds, char buf[TEXT_NUMBER]);     /* 64us 1.0ms 2.1s */
 const char *text_duration (double seconds, char buf[TEXT_NUMBER]);    /* 0:17 1:02:03 5d 1:02 */
+const char *text_ago (double seconds, char buf[TEXT_NUMBER]);         /* 3s 2min 1h 5d */
 
 #endif

@@ -108,11 +108,17 @@ static void
 add_export (struct json_object *to, const struct snapshot *before, const struct snapshot *now,
             double seconds, const struct export *e)
 {
-  const struct export *was = snapshot_export_before (before, e);
+  const struct export *was = snapshot_export_before (before, now, e);
 
   add_text (to, "name", e->name);
   add_number (to, "size", e->size);
   add_number (to, "used", e->used);
+  add_number (to, "reserve", e->reserve);
+  add_number (to, "limit", e->limit);
+  if (e->idle < 0)
+    json_object_object_add (to, "idle", NULL);
+  else
+    add_decimal (to, "idle", e->idle, "%.3f");
   add_number (to, "clients", e->clients);
   add_rates (to, "read", now, seconds, was ? &was->read : NULL, &e->read);
   add_rates (to, "write", now, seconds, was ? &was->write : NULL, &e->write);
@@ -126,6 +132,7 @@ watch_json (const struct snapshot *before, const struct snapshot *now, FILE *out
   struct json_object *top = need (json_object_new_object ());
   struct json_object *exports = need (json_object_new_array ());
   struct json_object *devices = need (json_object_new_array ());
+  struct json_object *drum;
   double seconds = rates_seconds (before, now);
   struct timespec ts;
 
@@ -134,7 +141,9 @@ watch_json (const struct snapshot *before, const struct snapshot *now, FILE *out
   clock_gettime (CLOCK_REALTIME, &ts);
   add_decimal (top, "time", (double) ts.tv_sec + (double) ts.tv_nsec / 1e9, "%.3f");
   add_decimal (top, "interval", seconds, "%.3f");
-  add_room (add_object (top, "drum"), &now->room);
+  drum = add_object (top, "drum");
+  add_room (drum, &now->room);
+  add_number (drum, "reserved", now->reserved);
   json_object_object_add (top, "exports", exports);
   for (size_t i = 0; i < now->nexports; i++)
     add_export (append_object (exports), before, now, seconds, &now->exports[i]);

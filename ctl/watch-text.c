@@ -13,7 +13,9 @@
 #include "text.h"
 #include "watch.h"
 
-enum { FIXED_WIDTH = 65, MIN_NAME = 15, MAX_NAME = 48 };
+enum { FIXED_WIDTH = 65, MIN_NAME = 15, MAX_NAME = 48, MIN_EXPORTS = 3 };
+
+enum { OTHER_LINES = 5 }; /* than those of exports and devices */
 
 struct page {
   const struct snapshot *before, *now;
@@ -87,11 +89,11 @@ put_more (const struct page *page, const char *remark, const char *op,
 static void
 put_export (const struct page *page, const struct export *e)
 {
-  const struct export *before = snapshot_export_before (page->before, e);
+  const struct export *before = snapshot_export_before (page->before, page->now, e);
   char *clients = text_format ("  %" PRIu64 " client%s", e->clients, e->clients == 1 ? "" : "s");
 
   put_name (page, text_export (e->name));
-  put_use (page, e->used, e->size);
+  put_use (page, e->used, export_most (e));
   put_rates (page, "read", before ? &before->read : NULL, &e->read);
   put_more (page, clients, "write", before ? &before->write : NULL, &e->write);
   if (e->trim.requests)
@@ -99,6 +101,89 @@ put_export (const struct page *page, const struct export *e)
   if (e->zero.requests)
     put_more (page, "", "zero", before ? &before->zero : NULL, &e->zero);
   free (clients);
+}
+
+/* Lines that it takes. */
+static unsigned
+export_lines (const struct export *e)
+{
+  return 2 + (e->trim.requests != 0) + (e->zero.requests != 0);
+}
+
+/* An export, and how much it has to do: requests a second, and those that are under way. */
+struct busy {
+  const struct export *e;
+  double requests;
+};
+
+static double
+requests_of (const struct page *page, const struct counters *before,
+             const struct counters *counters)
+{
+  struct rates r = rates_between (page->now, before, counters, page->seconds);
+
+  return r.requests + (double) r.in_flight;
+}
+
+static struct busy
+busy_of (const struct page *page, const struct export *e)
+{
+  const struct export *was = snapshot_export_before (page->before, page->now, e);
+  struct busy busy = { .e = e };
+
+  busy.requests += requests_of (page, was ? &was->read : NULL, &e->read);
+  busy.requests += requests_of (page, was ? &was->write : NULL, &e->write);
+  busy.requests += requests_of (page, was ? &was->trim : NULL, &e->trim);
+  busy.requests += requests_of (page, was ? &was->zero : NULL, &e->zero);
+  return busy;
+}
+
+/* Those of which that does not tell are as the server has them. */
+static int
+busiest_first (const void *a, const void *b)
+{
+  const struct busy *x = a, *y = b;
+
+  if (x->requests != y->requests)
+    return x->requests > y->requests ? -1 : 1;
+  return x->e < y->e ? -1 : x->e > y->e;
+}
+
+/* Those that have a place in so many lines, but a few in any case, and how many have none. */
+static void
+put_busiest (const struct page *page, unsigned lines)
+{
+  size_t n = page->now->nexports, shown = 0;
+  struct busy *busy = need (calloc (n, sizeof *busy));
+
+  for (size_t i = 0; i < n; i++)
+    busy[i] = busy_of (page, &page->now->exports[i]);
+  qsort (busy, n, sizeof *busy, busiest_first);
+  for (unsigned used = 1; shown < n; shown++) { /* 1: the last line */
+    used += export_lines (busy[shown].e);
+    if (used > lines && shown >= MIN_EXPORTS)
+      break;
+    put_export (page, busy[shown].e);
+  }
+  if (shown < n)
+    fprintf (page->out, "(%zu export%s more, with less to do)\n", n - shown,
+             n - shown == 1 ? "" : "s");
+  free (busy);
+}
+
+static void
+put_exports (const struct page *page, unsigned height)
+{
+  size_t rest = OTHER_LINES + 2 * page->now->ndevices, lines = 0;
+
+  for (size_t i = 0; i < page->now->nexports; i++)
+    lines += export_lines (&page->now->exports[i]);
+  if (height && rest + lines > height) {
+    put_busiest (page, rest < height ? height - (unsigned) rest : 0);
+    return;
+  }
+  for (size_t i = 0; i < page->now->nexports; i++)
+    put_export (page, &page->now->exports[i]);
 }
 
 static void
@@ -126,11 +211,14 @@ static void
 put_title (const struct page *page)
 {
   char *version = text_printable (page->now->version);
-  char uptime[TEXT_NUMBER], used[16], size[16];
+  char uptime[TEXT_NUMBER], used[16], size[16], reserved[16];
 
-  fprintf (page->out, "drum %s, up %s, %s of %s used; ", version,
+  fprintf (page->out, "drum %s, up %s, %s of %s used", version,
            text_duration (page->now->uptime, uptime), format_bytes (page->now->room.used, used),
            format_bytes (page->now->room.size, size));
+  if (page->now->reserved)
+    fprintf (page->out, ", %s reserved", format_bytes (page->now->reserved, reserved));
+  fputs ("; ", page->out);
   if (page->before)
     fprintf (page->out, "in the last %.1f s:\n", page->seconds);
   else
@@ -139,7 +227,8 @@ put_title (const struct page *page)
 }
 
 void
-watch_text (const struct snapshot *before, const struct snapshot *now, unsigned width, FILE *out)
+watch_text (const struct snapshot *before, const struct snapshot *now, unsigned width,
+            unsigned height, FILE *out)
 {
   struct page page = { rates_same_server (before, now) ? before : NULL, now,
                        rates_seconds (before, now),
@@ -150,8 +239,7 @@ watch_text (const struct snapshot *before, const struct snapshot *now, unsigned 
   put_title (&page);
   putc ('\n', out);
   put_heading (&page, "EXPORT");
-  for (size_t i = 0; i < now->nexports; i++)
-    put_export (&page, &now->exports[i]);
+  put_exports (&page, height);
   putc ('\n', out);
   put_heading (&page, "DEVICE");
   for (size_t i = 0; i < now->ndevices; i++)

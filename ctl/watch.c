@@ -41,15 +41,17 @@ clock_seconds (void)
   return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
 }
 
-/* The text for a window of this width, the caller's. */
+/* The text for the window, or for who reads standard output, the caller's. */
 static char *
-frame (const struct watch *w, unsigned width)
+frame (const struct watch *w)
 {
+  unsigned width = w->screen ? terminal_columns () : PLAIN_WIDTH;
+  unsigned height = terminal_is () ? terminal_lines () : 0;
   char *text = NULL;
   size_t len;
   FILE *out = need (open_memstream (&text, &len));
 
-  watch_text (w->before, w->now, width, out);
+  watch_text (w->before, w->now, width, height, out);
   fclose (out);
   return need (text);
 }
@@ -62,7 +64,7 @@ show (const struct watch *w)
   if (w->json)
     watch_json (w->before, w->now, stdout);
   else {
-    text = frame (w, w->screen ? terminal_columns () : PLAIN_WIDTH);
+    text = frame (w);
     if (w->screen)
       screen_draw (text);
     else

@@ -9,9 +9,10 @@
 
 #include "snapshot.h"
 
-/* before NULL: since the server started. Names are no longer than fits in width, if they can be. */
+/* before NULL: since the server started. Names are no longer than fits in width, if they can be. If the exports do not fit in
+ * height lines with the rest (0: there is no end) only those that have most to do are there, and how many more there are. */
 void watch_text (const struct snapshot *before, const struct snapshot *now, unsigned width,
-                 FILE *out);
+                 unsigned height, FILE *out);
 
 /* One object, on one line. */
 void watch_json (const struct snapshot *before, const struct snapshot *now, FILE *out);

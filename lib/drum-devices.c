@@ -140,7 +140,7 @@ drum_add_at (struct drum *d, struct swapdev *swapdev, const struct drum_seat *se
   if (ret == 0) {
     insert_device_locked (d, dev);
     drum_set_state_locked (d, dev, seat->coming ? DEVICE_CLOSED : seat->state);
-    notice = room_check (&d->room);
+    notice = drum_check_room_locked (d);
   }
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
@@ -160,7 +160,7 @@ drum_open_device (struct drum *d, struct swapdev *swapdev)
   dev = drum_device_locked (d, swapdev);
   dev->coming = false;
   drum_set_state_locked (d, dev, DEVICE_OPEN);
-  notice = room_check (&d->room);
+  notice = drum_check_room_locked (d);
   mutex_unlock (&d->lock);
   room_say (notice);
 }
@@ -174,21 +174,42 @@ drum_device_locked (struct drum *d, const struct swapdev *swapdev)
   return NULL;
 }
 
-/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back? */
+/* => holds d->lock. What there is without dev. */
+static struct room
+room_without_locked (struct drum *d, const struct device *dev)
+{
+  struct room rest;
+
+  mutex_assert_held (&d->lock);
+  drum_count_closing_locked (d);
+  rest = d->room;
+  if (dev->state == DEVICE_OPEN)
+    room_shrink (&rest, drum_nusable (dev), blist_nfree (dev->blist));
+  else if (drum_may_reopen (dev)) {
+    rest.closing.nslots -= drum_nusable (dev);
+    rest.closing.nfree -= blist_nfree (dev->blist);
+  }
+  return rest;
+}
+
+/* => holds d->lock. Is dev empty, and do the others, without its slots, have those to keep back, and those that are promised? */
 static int
 check_removal_locked (struct drum *d, const struct device *dev)
 {
-  uint64_t nusable = drum_nusable (dev);
-  uint64_t counted = dev->state == DEVICE_OPEN ? nusable : 0;
+  struct room rest = room_without_locked (d, dev);
+  struct room_shortage shortage;
 
   mutex_assert_held (&d->lock);
-  if (blist_nfree (dev->blist) != nusable)
+  if (blist_nfree (dev->blist) != drum_nusable (dev))
     return -EBUSY;
   if (dev->npins > 0)
     return -EAGAIN;
-  if (counted == 0 && !(dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))
+  if (dev->state != DEVICE_OPEN && !drum_may_reopen (dev))
     return 0; /* the others have done without it */
-  if (d->room.nfree - counted >= room_nkept (d->room.nslots - counted))
+  if (!room_suffices (&rest, &shortage))
+    return -ENOSPC;
+  rest.nmoving = 0;
+  if (rest.nfree >= rest.nkept && !room_is_broken (&rest))
     return 0;
   return d->room.nmoving > 0 ? -EAGAIN : -ENOSPC;
 }
@@ -210,7 +231,7 @@ drum_remove (struct drum *d, struct swapdev *swapdev)
     take_out_device_locked (d, dev);
     drum_place_devices_locked (d); /* nclosed */
     space_remove (&d->space, dev->first);
-    notice = room_check (&d->room);
+    notice = drum_check_room_locked (d);
   }
   mutex_unlock (&d->lock);
   mutex_unlock (&d->admin);
@@ -257,31 +278,43 @@ nleaving_locked (struct drum *d)
   return n;
 }
 
-/* => holds d->lock. Have the other open devices room for what is used on dev? */
+/* What a device would need to leave. */
+struct leaving {
+  uint64_t nused, npromised, room; /* elsewhere, beside what is promised */
+  bool suffices;                   /* what is left does for what is promised; if not: */
+  struct room_shortage shortage;
+};
+
+/* => holds d->lock. Have the other open devices room for what is used on dev, and for what is promised? */
 static bool
-fits_elsewhere_locked (struct drum *d, const struct device *dev, uint64_t *nused, uint64_t *room)
+fits_elsewhere_locked (struct drum *d, const struct device *dev, struct leaving *leaving)
 {
-  uint64_t counted = dev->state == DEVICE_OPEN;
-  uint64_t rest = d->room.nslots - counted * drum_nusable (dev);
-  uint64_t rest_free = d->room.nfree - counted * blist_nfree (dev->blist);
-  uint64_t spare = room_nkept (rest) + room_low_water (rest) + nleaving_locked (d);
+  struct room rest = room_without_locked (d, dev);
+  uint64_t nkept =
+    rest.nreserved ? room_nkept (d->room.nslots + d->room.closing.nslots) : rest.nkept;
+  uint64_t spare = nkept + room_low_water (rest.nslots) + nleaving_locked (d) + rest.npromised;
+  bool was_room = dev->state == DEVICE_OPEN;
 
   mutex_assert_held (&d->lock);
-  *nused = nused_on (dev);
-  *room = rest_free > spare ? rest_free - spare : 0;
-  return *nused <= *room;
+  leaving->nused = nused_on (dev);
+  leaving->npromised = rest.npromised;
+  leaving->room = rest.nfree > spare ? rest.nfree - spare : 0;
+  leaving->suffices = !was_room || room_suffices (&rest, &leaving->shortage);
+  if (leaving->nused == 0) /* so that only promises lose by it */
+    return leaving->suffices && (!was_room || rest.npromised == 0 || rest.nfree >= spare);
+  return leaving->suffices && leaving->nused <= leaving->room;
 }
 
 /* => holds d->lock. */
 static int
-close_locked (struct drum *d, struct device *dev, uint64_t *nused, uint64_t *room)
+close_locked (struct drum *d, struct device *dev, struct leaving *leaving)
 {
   mutex_assert_held (&d->lock);
   if (dev->leaving)
     return -EBUSY;
   if (dev->coming)
     return -EAGAIN;
-  if (!fits_elsewhere_locked (d, dev, nused, room))
+  if (!fits_elsewhere_locked (d, dev, leaving))
     return -ENOSPC;
   dev->before = dev->state;
   dev->leaving = true;
@@ -289,11 +322,31 @@ close_locked (struct drum *d, struct device *dev, uint64_t *nused, uint64_t *roo
   return 0;
 }
 
+/* It has to stay. */
+static void
+say_needed (const char *path, const struct leaving *leaving)
+{
+  bool sizes = leaving->shortage.of == ROOM_OF_SIZES;
+  char text[2][16];
+
+  if (leaving->suffices)
+    log_error ("%s: holds %s, and the other devices have room for %s%s: add a device first, or "
+               "have clients give up some of their swap",
+               path, format_bytes (leaving->nused * PAGE_BYTES, text[0]),
+               format_bytes (leaving->room * PAGE_BYTES, text[1]),
+               leaving->npromised ? " beside what is reserved" : "");
+  else
+    log_error ("%s: without it the drum has %s, and %s%s: add a device first, or %s", path,
+               format_bytes (leaving->shortage.nslots * PAGE_BYTES, text[0]),
+               format_bytes (leaving->shortage.npages * PAGE_BYTES, text[1]),
+               sizes ? " is the size of all exports (overcommit=no)" : " are reserved for exports",
+               sizes ? "remove an export" : "take back some of that");
+}
+
 int
 drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **swapdev)
 {
-  uint64_t nused = 0, room = 0;
-  char used_text[16], room_text[16];
+  struct leaving leaving = { .nused = 0 };
   struct device *dev;
   int ret = -ENOENT;
 
@@ -301,7 +354,7 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
   dev = find_by_place (d, place);
   if (dev) {
     mutex_lock (&d->lock);
-    ret = close_locked (d, dev, &nused, &room);
+    ret = close_locked (d, dev, &leaving);
     mutex_unlock (&d->lock);
   }
   if (ret == 0)
@@ -315,10 +368,7 @@ drum_close_device (struct drum *d, const struct swapdev_place *place, struct swa
     log_error ("%s: its pages are being moved off already: wait for that, or cancel it",
                place->path);
   else if (ret == -ENOSPC)
-    log_error ("%s: holds %s, and the other devices have room for %s: add a device first, or have "
-               "clients give up some of their swap",
-               place->path, format_bytes (nused * PAGE_BYTES, used_text),
-               format_bytes (room * PAGE_BYTES, room_text));
+    say_needed (place->path, &leaving);
   return ret;
 }
 
@@ -358,7 +408,7 @@ drum_end_closing (struct drum *d, struct swapdev *swapdev, bool stuck)
   if (dev && dev->state == DEVICE_CLOSING) {
     drum_set_state_locked (d, dev,
                            stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before);
-    notice = room_check (&d->room);
+    notice = drum_check_room_locked (d);
   }
   mutex_unlock (&d->lock);
   room_say (notice);
@@ -380,7 +430,7 @@ drum_reopen_device (struct drum *d, const struct swapdev_place *place)
       atomic_store (&dev->health.streak, 0);
       dev->why = NULL;
       drum_set_state_locked (d, dev, DEVICE_OPEN);
-      notice = room_check (&d->room);
+      notice = drum_check_room_locked (d);
     }
     mutex_unlock (&d->lock);
   }

@@ -83,13 +83,14 @@ void drum_open_device (struct drum *d, struct swapdev *dev);
 
 /* Take a device without used slots out; it is the caller's to close, and its range can be used again. No request may touch it: none
  * can, as none of its slots is in a page map. -ENOENT; -EBUSY if it has used slots; -ENOSPC if the others would not
- * have enough free ones left to keep back; -EAGAIN: they would once moves under way have ended, or somebody looks at its
+ * have enough left for what is kept back and what is promised; -EAGAIN: they would once moves under way have ended, or somebody looks at its
  * suspect slots. */
 int drum_remove (struct drum *d, struct swapdev *dev);
 
 /* Close a device to new slots, so that its pages can be moved off. -ENOENT; -EBUSY until drum_end_closing if it was closed before,
  * also if it is open again: who moved its pages off has not noticed yet; -EAGAIN until drum_open_device; -ENOSPC if what is used on it, and on others
- * that are closing, does not fit elsewhere with the low-water mark to spare. Says so through log.h. */
+ * that are closing, does not fit elsewhere beside what is promised, with the low-water mark to spare, or if too much is reserved for what is left
+ * (without overcommit: promised to all). Says so through log.h. */
 int drum_close_device (struct drum *d, const struct swapdev_place *place, struct swapdev **dev);
 
 /* It is to leave, or not any more (it has been tried). */

@@ -58,8 +58,8 @@ drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run run,
 }
 
 void
-drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove,
-                   int err)
+drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns,
+                   const struct drum_return *what, int err)
 {
   uint64_t not_before_ns = err == -ENOSPC ? in_a_while_ns () : 0;
 
@@ -71,7 +71,7 @@ drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, 
     if (dev)
       drum_suspect_locked (d, dev, run, not_before_ns);
   }
-  drum_unlock_returned (d, nmove);
+  drum_unlock_returned (d, what);
 }
 
 void
@@ -89,7 +89,7 @@ drum_read_failed (struct drum *d, uint32_t slot, int err)
         err != -EBADMSG) /* a power failure leaves many */
       fail_locked (d, dev, "too many of its pages can't be read");
   }
-  mutex_unlock (&d->lock);
+  drum_unlock_returned (d, NULL);
 }
 
 const char *
@@ -171,7 +171,7 @@ drum_suspect_ok (struct drum *d, struct swapdev *swapdev, struct slot_run run)
     bug ("%s: suspect slots were free", swapdev_path (swapdev));
   if (dev->state == DEVICE_OPEN)
     room_grow (&d->room, run.n, run.n);
-  drum_unlock_returned (d, 0);
+  drum_unlock_returned (d, NULL);
 }
 
 void
@@ -222,7 +222,7 @@ drum_fail_device (struct drum *d, struct swapdev *swapdev, const char *why)
 {
   mutex_lock (&d->lock);
   fail_locked (d, drum_device_locked (d, swapdev), why);
-  mutex_unlock (&d->lock);
+  drum_unlock_returned (d, NULL);
 }
 
 void

@@ -14,11 +14,12 @@
 #include "blist.h"
 
 struct drum;
+struct drum_return;
 struct swapdev;
 
-/* These slots (at most DRUM_BATCH runs) took no data, err: they are suspect. nmove of them were to end a move, which it does. */
-void drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove,
-                        int err);
+/* These slots (at most DRUM_BATCH runs) took no data, err: they are suspect. what comes with that, as in drum_free. */
+void drum_slots_failed (struct drum *d, const struct slot_run *runs, unsigned nruns,
+                        const struct drum_return *what, int err);
 
 /* The page in this slot can't be read (err), or is not what was written (-EBADMSG). Its range lock is held. */
 void drum_read_failed (struct drum *d, uint32_t slot, int err);

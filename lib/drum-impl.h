@@ -72,9 +72,18 @@ void drum_suspect_locked (struct drum *d, struct device *dev, struct slot_run ru
 /* => holds d->lock. Slots that are used, but hold no page, are free. */
 void drum_give_back_locked (struct drum *d, struct device *dev, struct slot_run run);
 
-/* => holds d->lock, and lets go of it. Slots were given back, or taken out of use, and nmove moves ended: who waits for that looks
- * again, and what is to be said of the room is said. */
-void drum_unlock_returned (struct drum *d, uint32_t nmove);
+/* => holds d->lock, and lets go of it. Slots were given back, or taken out of use: what comes with that is accounted for, who waits for
+ * it looks again, and what is to be said of the room is said. */
+void drum_unlock_returned (struct drum *d, const struct drum_return *what);
+
+/* Does it open again when a page finds no room? */
+bool drum_may_reopen (const struct device *dev);
+
+/* => holds d->lock. Have the room know what there would be with those that do; of interest only to promises. */
+void drum_count_closing_locked (struct drum *d);
+
+/* => holds d->lock. The same, and room_check. */
+struct room_notice drum_check_room_locked (struct drum *d);
 
 /* => holds d->lock. Change the state of a device, and account for what that changes. */
 void drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state);

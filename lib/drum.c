@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * drum.c - slots: given out, taken back, and found; the accounting is room.c, who gets which slots placement.c, the
+ * drum.c - slots: given out, taken back, and found; the accounting, with what is promised, is room.c, who gets which slots placement.c, the
  * address space space.c.
  */
 #include <config.h>
@@ -123,6 +123,12 @@ take_locked (struct drum *d, uint32_t n, int above, struct slot_run *runs, unsig
   return -EIO;
 }
 
+bool
+drum_may_reopen (const struct device *dev)
+{
+  return dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN;
+}
+
 /* => holds d->lock. Somebody's page needs the room of the devices that are closing. Is there some now? */
 static bool
 reopen_closing_locked (struct drum *d)
@@ -131,67 +137,119 @@ reopen_closing_locked (struct drum *d)
 
   mutex_assert_held (&d->lock);
   for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
-    if (d->device[i]->state == DEVICE_CLOSING && d->device[i]->before == DEVICE_OPEN) {
+    if (drum_may_reopen (d->device[i])) {
       drum_set_state_locked (d, d->device[i], DEVICE_OPEN);
       any = true;
     }
   return any;
 }
 
-/* => holds d->lock, and lets go of it to wait. */
-static bool
-has_room_locked (struct drum *d, uint32_t nnew, uint32_t nmove)
+void
+drum_count_closing_locked (struct drum *d)
 {
   mutex_assert_held (&d->lock);
+  d->room.closing.nslots = d->room.closing.nfree = 0;
+  for (unsigned i = 0; i < d->ndevices && d->nclosed > 0; i++)
+    if (drum_may_reopen (d->device[i])) {
+      d->room.closing.nslots += drum_nusable (d->device[i]);
+      d->room.closing.nfree += blist_nfree (d->device[i]->blist);
+    }
+}
+
+struct room_notice
+drum_check_room_locked (struct drum *d)
+{
+  mutex_assert_held (&d->lock);
+  drum_count_closing_locked (d);
+  return room_check (&d->room);
+}
+
+/* => holds d->lock. */
+static bool
+fits_locked (struct drum *d, const struct drum_demand *want)
+{
+  mutex_assert_held (&d->lock);
+  drum_count_closing_locked (d);
+  return room_fits (&d->room, want->account, want->nnew, want->ngrow);
+}
+
+/* => holds d->lock, and lets go of it to wait. */
+static bool
+has_room_locked (struct drum *d, const struct drum_demand *want)
+{
+  uint32_t n = want->nnew + want->nmove;
+
+  mutex_assert_held (&d->lock);
   do {
-    while (nnew + nmove == 1 && nnew <= room_left (&d->room) && d->room.nfree == 0 &&
-           d->room.nmoving > 0) {
+    while (n == 1 && d->room.nfree == 0 && d->room.nmoving > 0 && fits_locked (d, want) &&
+           !room_is_limited (want->account, want->ngrow)) {
       d->nwaiting++;
       mutex_wait (&d->lock, &d->slots_returned);
       d->nwaiting--;
     }
-    if (nnew <= room_left (&d->room) && nnew + nmove <= d->room.nfree)
+    if (room_is_limited (want->account, want->ngrow))
+      return false;
+    if (n <= d->room.nfree && fits_locked (d, want))
       return true;
-  } while (nnew + nmove == 1 && reopen_closing_locked (d));
+  } while (n == 1 && reopen_closing_locked (d));
   return false;
 }
 
-int
-drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs, unsigned *nruns)
+/* => holds d->lock. Take what there is room for. */
+static int
+grant_locked (struct drum *d, const struct drum_demand *want, int above, struct slot_run *runs,
+              unsigned *nruns)
 {
-  uint32_t n = nnew + nmove;
+  int ret = take_locked (d, want->nnew + want->nmove, above, runs, nruns);
+
+  mutex_assert_held (&d->lock);
+  if (ret == 0) {
+    d->room.nmoving += want->nmove;
+    room_count (&d->room, want->account, want->ngrow);
+  }
+  return ret;
+}
+
+static bool
+is_sound (const struct drum_demand *want)
+{
+  uint64_t n = (uint64_t) want->nnew + want->nmove;
+
+  return n > 0 && n <= DRUM_BATCH && want->ngrow <= want->nnew;
+}
+
+int
+drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs, unsigned *nruns)
+{
   struct room_notice notice = { .what = ROOM_NOTHING };
   int ret = -ENOSPC;
 
-  if (n == 0 || n > DRUM_BATCH)
+  if (!is_sound (want))
     return -EINVAL;
   mutex_lock (&d->lock);
-  if (has_room_locked (d, nnew, nmove)) {
-    ret = take_locked (d, n, PRIO_ANY, runs, nruns);
-    if (ret == 0)
-      d->room.nmoving += nmove;
-    notice = room_check (&d->room);
-  } else if (n == 1)
-    notice = room_refused (&d->room, d->nclosed > 0);
+  if (has_room_locked (d, want)) {
+    ret = grant_locked (d, want, PRIO_ANY, runs, nruns);
+    notice = drum_check_room_locked (d);
+  } else if (want->nnew + want->nmove == 1)
+    notice = room_is_limited (want->account, want->ngrow) ? room_limited (want->account)
+                                                          : room_refused (&d->room, d->nclosed > 0);
   mutex_unlock (&d->lock);
   room_say (notice);
   return ret;
 }
 
 int
-drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+drum_alloc_above (struct drum *d, int above, const struct drum_demand *want, struct slot_run *runs,
                   unsigned *nruns)
 {
-  uint32_t n = nnew + nmove;
   int ret = -ENOSPC;
 
-  if (n == 0 || n > DRUM_BATCH)
+  if (!is_sound (want))
     return -EINVAL;
   mutex_lock (&d->lock);
-  if (nnew <= room_left (&d->room) && n <= d->room.nfree)
-    ret = take_locked (d, n, above, runs, nruns);
-  if (ret == 0)
-    d->room.nmoving += nmove;
+  if (!room_is_limited (want->account, want->ngrow) && want->nnew + want->nmove <= d->room.nfree &&
+      fits_locked (d, want))
+    ret = grant_locked (d, want, above, runs, nruns);
   mutex_unlock (&d->lock);
   return ret;
 }
@@ -209,15 +267,18 @@ drum_slot_returns (struct drum *d, uint32_t slot)
 }
 
 void
-drum_unlock_returned (struct drum *d, uint32_t nmove)
+drum_unlock_returned (struct drum *d, const struct drum_return *what)
 {
   struct room_notice notice;
 
   mutex_assert_held (&d->lock);
-  if (nmove > d->room.nmoving)
-    bug ("more moves end than began");
-  d->room.nmoving -= nmove;
-  notice = room_check (&d->room);
+  if (what) {
+    if (what->nmove > d->room.nmoving)
+      bug ("more moves end than began");
+    d->room.nmoving -= what->nmove;
+    room_count (&d->room, what->account, -(int64_t) what->nshrink);
+  }
+  notice = drum_check_room_locked (d);
   if (d->nwaiting)
     pthread_cond_broadcast (&d->slots_returned);
   mutex_unlock (&d->lock);
@@ -225,12 +286,100 @@ drum_unlock_returned (struct drum *d, uint32_t nmove)
 }
 
 void
-drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove)
+drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns,
+           const struct drum_return *what)
 {
   mutex_lock (&d->lock);
   for (unsigned i = 0; i < nruns; i++)
     free_run_locked (d, runs[i]);
-  drum_unlock_returned (d, nmove);
+  drum_unlock_returned (d, what);
+}
+
+int
+drum_promise (struct drum *d, struct room_account *a, const struct room_promise *want, bool force,
+              struct room_shortage *shortage)
+{
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  int ret;
+
+  mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
+  ret = force ? 0 : room_may_promise (&d->room, a, want, shortage);
+  if (ret == 0) {
+    room_promise (&d->room, a, want);
+    notice = drum_check_room_locked (d);
+  }
+  mutex_unlock (&d->lock);
+  room_say (notice);
+  return ret;
+}
+
+struct room_promise
+drum_promised (struct drum *d, const struct room_account *a)
+{
+  struct room_promise promise;
+
+  mutex_lock (&d->lock);
+  promise = a->promise;
+  mutex_unlock (&d->lock);
+  return promise;
+}
+
+void
+drum_set_overcommit (struct drum *d, bool overcommit)
+{
+  uint64_t nsizes, nusable;
+  char sizes_text[16], usable_text[16];
+
+  mutex_lock (&d->lock);
+  d->room.no_overcommit = !overcommit;
+  nsizes = d->room.nsizes;
+  nusable = room_nusable (&d->room);
+  mutex_unlock (&d->lock);
+  if (!overcommit && nsizes > nusable)
+    log_warning ("overcommit=no: the exports come to %s, and the drum has %s: add a device",
+                 format_bytes (nsizes * PAGE_BYTES, sizes_text),
+                 format_bytes (nusable * PAGE_BYTES, usable_text));
+}
+
+int
+drum_may_pass (struct drum *d, const struct room_account *from, const struct room_account *to,
+               uint64_t npages, struct room_shortage *shortage)
+{
+  int ret;
+
+  mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
+  ret = room_may_pass (&d->room, from, to, npages, shortage);
+  mutex_unlock (&d->lock);
+  return ret;
+}
+
+int
+drum_pass_account (struct drum *d, struct room_account *from, struct room_account *to,
+                   uint64_t npages, bool force, struct room_shortage *shortage)
+{
+  struct room_notice notice = { .what = ROOM_NOTHING };
+  int ret;
+
+  mutex_lock (&d->lock);
+  drum_count_closing_locked (d);
+  ret = room_may_pass (&d->room, from, to, npages, shortage);
+  if (ret == 0 || force) {
+    room_count (&d->room, from, -(int64_t) npages);
+    room_count (&d->room, to, (int64_t) npages);
+    notice = drum_check_room_locked (d);
+  }
+  mutex_unlock (&d->lock);
+  room_say (notice);
+  return ret;
+}
+
+/* As drum_claim. */
+void
+drum_claim_account (struct drum *d, struct room_account *a, int change)
+{
+  room_count (&d->room, a, change);
 }
 
 /* Without the lock: nobody else is there. */
@@ -390,8 +539,12 @@ void
 drum_usage (struct drum *d, struct drum_usage *usage)
 {
   mutex_lock (&d->lock);
-  *usage =
-    (struct drum_usage){ .nslots = d->room.nslots, .nfree = d->room.nfree, .nkept = d->room.nkept };
+  *usage = (struct drum_usage){ .nslots = d->room.nslots,
+                                .nfree = d->room.nfree,
+                                .nkept = d->room.nkept,
+                                .nreserved = d->room.nreserved,
+                                .npromised = d->room.npromised,
+                                .overcommit = !d->room.no_overcommit };
   mutex_unlock (&d->lock);
 }
 
@@ -443,7 +596,7 @@ drum_check (struct drum *d)
     nfree += blist_nfree (d->device[i]->blist);
   }
   ok = ok && nslots == d->room.nslots && nfree == d->room.nfree &&
-       d->room.nkept == room_nkept (nslots);
+       d->room.nkept == room_nkept (nslots) && d->room.npromised <= d->room.nreserved;
   mutex_unlock (&d->lock);
   return ok;
 }

@@ -14,11 +14,13 @@
 #include "drum-health.h"
 #include "drum.h"
 #include "export.h"
+#include "exports.h"
 #include "job.h"
 #include "log.h"
 #include "memlock.h"
 #include "pages.h"
 #include "placement.h"
+#include "state.h"
 #include "swapdev.h"
 #include "units.h"
 
@@ -61,10 +63,16 @@ note_unreadable (void *opaque, uint64_t page)
     job_lost (pass->job, 1);
 }
 
+static bool
+is_durable (const struct evacuation *ev)
+{
+  return ev->state && state_is_durable (ev->state);
+}
+
 static uint32_t
 piece_bytes (const struct evacuation *ev)
 {
-  return (ev->durable ? EVACUATE_DURABLE_PIECE : EVACUATE_PIECE) * PAGE_BYTES;
+  return (is_durable (ev) ? EVACUATE_DURABLE_PIECE : EVACUATE_PIECE) * PAGE_BYTES;
 }
 
 static int
@@ -120,11 +128,14 @@ move_export (struct pass *pass, struct export *e)
 static int
 pass_run (struct pass *pass)
 {
+  struct export *e = NULL;
   int ret = 0;
 
   pass->nmoved = pass->nunreadable = 0;
-  for (unsigned i = 0; i < pass->ev->nexports && ret == 0; i++)
-    ret = move_export (pass, pass->ev->exports[i]);
+  while (ret == 0 && (e = exports_next (pass->ev->exports, e)))
+    ret = move_export (pass, e);
+  if (e)
+    export_release (e);
   return ret;
 }
 
@@ -188,10 +199,8 @@ empty_device (struct pass *pass, bool force)
 static int
 let_go (struct pass *pass)
 {
-  int ret = 0;
+  int ret = is_durable (pass->ev) ? state_sync_maps (pass->ev->state) : 0;
 
-  for (unsigned i = 0; i < pass->ev->nexports && ret == 0 && pass->ev->durable; i++)
-    ret = export_flush_map (pass->ev->exports[i]);
   while (ret == 0 && (ret = drum_remove (pass->ev->drum, pass->dev)) == -EAGAIN) {
     ret = job_sleep (pass->job, UNSEEN_MS);
     if (ret < 0)

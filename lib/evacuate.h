@@ -16,8 +16,9 @@
 #include <stdbool.h>
 
 struct drum;
-struct export;
+struct exports;
 struct job;
+struct state;
 struct swapdev;
 
 enum {
@@ -28,9 +29,8 @@ enum {
 
 struct evacuation {
   struct drum *drum;
-  struct export *const *exports;
-  unsigned nexports;
-  bool durable; /* see EVACUATE_DURABLE_PIECE */
+  struct exports *exports;
+  struct state *state; /* that the exports' maps are in; NULL: nothing outlives the server */
 };
 
 /* Move all pages off a device that is closing, and take it out of the drum: it is the caller's to close. If that can't be done, it stays: open as it was if there is no

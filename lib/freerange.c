@@ -6,15 +6,15 @@
 #include <stddef.h>
 
 void
-freerange_init (struct freerange *fr, struct drum *d, uint32_t nmove)
+freerange_init (struct freerange *fr, struct drum *d, struct room_account *account, uint32_t nmove)
 {
   fr->drum = d;
   fr->nruns = 0;
-  fr->nmove = nmove;
+  fr->what = (struct drum_return){ .account = account, .nmove = nmove };
 }
 
 void
-freerange_add (struct freerange *fr, uint32_t slot)
+freerange_add (struct freerange *fr, uint32_t slot, bool shrinks)
 {
   struct slot_run *last = fr->nruns > 0 ? &fr->run[fr->nruns - 1] : NULL;
 
@@ -28,13 +28,14 @@ freerange_add (struct freerange *fr, uint32_t slot)
       freerange_flush (fr);
     fr->run[fr->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
   }
+  fr->what.nshrink += shrinks;
 }
 
 void
 freerange_flush (struct freerange *fr)
 {
   if (fr->nruns > 0)
-    drum_free (fr->drum, fr->run, fr->nruns, fr->nmove);
+    drum_free (fr->drum, fr->run, fr->nruns, &fr->what);
   fr->nruns = 0;
-  fr->nmove = 0;
+  fr->what.nmove = fr->what.nshrink = 0;
 }

@@ -8,6 +8,7 @@
 #ifndef DRUM_FREERANGE_H
 #define DRUM_FREERANGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "drum.h"
@@ -16,16 +17,17 @@
 struct freerange {
   struct drum *drum;
   unsigned nruns;
-  uint32_t nmove;
+  struct drum_return what;
   struct slot_run run[DRUM_BATCH];
 };
 
-/* nmove: of the slots to come, how many are returned for one that was taken for a move; at most DRUM_BATCH may come if it
- * is not 0. */
-void freerange_init (struct freerange *fr, struct drum *d, uint32_t nmove);
+/* They are of pages of this account. nmove: of the slots to come, how many are returned for one that was taken for a move; at most
+ * DRUM_BATCH may come if it is not 0. */
+void freerange_init (struct freerange *fr, struct drum *d, struct room_account *account,
+                     uint32_t nmove);
 
-/* A slot that no page map shows any more. */
-void freerange_add (struct freerange *fr, uint32_t slot);
+/* A slot that no page map shows any more; shrinks: its page has no other instead. */
+void freerange_add (struct freerange *fr, uint32_t slot, bool shrinks);
 
 /* Free what is gathered; to be called at the end. */
 void freerange_flush (struct freerange *fr);

@@ -30,6 +30,9 @@ enum job_kind {
   JOB_EVACUATE,
   JOB_SCRUB,
   JOB_SHUTDOWN,
+  JOB_EXPORT_REMOVE,
+  JOB_EXPORT_RESIZE,
+  JOB_EXPORT_MOVE,
 };
 enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 
@@ -44,7 +47,7 @@ struct job_info {
   enum job_kind kind;
   enum job_state state;
   int result;   /* of its function, once it has ended */
-  char *device; /* NULL if it is about no device in particular */
+  char *device; /* or export, if its kind says so; NULL if it is about none in particular */
   uint64_t done_bytes, total_bytes;
   uint64_t rate; /* bytes a second; 0: no limit */
   uint64_t elapsed_ns;

@@ -13,6 +13,7 @@
 #include "drum-health.h"
 #include "evacuate.h"
 #include "export.h"
+#include "exports.h"
 #include "job.h"
 #include "log.h"
 #include "medic.h"
@@ -23,6 +24,9 @@
 #include "session.h"
 #include "stats.h"
 #include "swapdev.h"
+#include "watchdog.h"
+
+enum { REAPER_MS = 1000 }; /* how often exports are looked at that nobody may use any more */
 
 /* A device that is being added (NetBSD's SWF_FAKE): keeps a second one of the same path away. */
 struct adding {
@@ -36,6 +40,7 @@ struct live {
   struct service *service;
   struct jobs *jobs;
   struct medic *medic;
+  struct watchdog *reaper; /* of exports that nobody uses; NULL: none ever goes */
   struct adding *adding;
   atomic_bool stopping;
   bool rebalancing;
@@ -49,13 +54,23 @@ struct live {
 struct task {
   struct live *live;
   struct swapdev *dev; /* NULL, and no path: about all of them */
-  char *path;          /* the device may be gone in the end */
+  char *path;          /* the device may be gone in the end; or name of an export */
   bool force;
+  char *to;            /* the other export; NULL */
+  uint64_t size_bytes; /* that the export is to have */
 };
 
 static void resume_removals (struct live *live);
 static struct evacuation everything (struct live *live);
 static void failing (void *opaque, struct swapdev *dev);
+
+/* A watchdog's scan. */
+static void
+reap (void *service, uint64_t now_ns)
+{
+  (void) now_ns;
+  service_expire (service);
+}
 
 int
 live_create (struct service *service, job_end *ended, void *opaque, struct live **livep)
@@ -71,6 +86,9 @@ live_create (struct service *service, job_end *ended, void *opaque, struct live 
   live->service = service;
   live->started_ns = now_ns ();
   ret = medic_start (service->drum, failing, live, &live->medic);
+  if (ret == 0 && service_expires (service) &&
+      (ret = watchdog_start (REAPER_MS, reap, service, &live->reaper)) < 0)
+    medic_stop (live->medic);
   if (ret < 0) {
     jobs_destroy (live->jobs);
     mutex_destroy (&live->mutex);
@@ -86,6 +104,8 @@ void
 live_destroy (struct live *live)
 {
   atomic_store (&live->stopping, true);
+  if (live->reaper)
+    watchdog_stop (live->reaper);
   medic_stop (live->medic);
   jobs_destroy (live->jobs);
   mutex_destroy (&live->mutex);
@@ -256,9 +276,8 @@ everything (struct live *live)
 {
   return (struct evacuation){
     .drum = live->service->drum,
-    .exports = &live->service->export,
-    .nexports = 1,
-    .durable = service_is_durable (live->service),
+    .exports = live->service->exports,
+    .state = live->service->state,
   };
 }
 
@@ -266,6 +285,7 @@ static void
 task_free (struct task *task)
 {
   free (task->path);
+  free (task->to);
   free (task);
 }
 
@@ -471,7 +491,6 @@ scrub_main (struct job *job, void *opaque)
   struct evacuation all = everything (task->live);
   struct scrub scrub = { .drum = all.drum,
                          .exports = all.exports,
-                         .nexports = all.nexports,
                          .name = task->path ? task->path : "the drum",
                          .dev = task->dev };
   int ret = scrub_run (job, &scrub);
@@ -509,6 +528,90 @@ live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
                     start_task (live, JOB_SCRUB, dev, rate, false, scrub_main, job));
   drum_release_devices (d);
   return ret;
+}
+
+static int
+remove_export_main (struct job *job, void *opaque)
+{
+  struct task *task = opaque;
+  int ret = service_remove_export (task->live->service, task->path);
+
+  (void) job;
+  task_free (task);
+  return ret;
+}
+
+static int
+resize_export_main (struct job *job, void *opaque)
+{
+  struct task *task = opaque;
+  int ret = service_resize_export (task->live->service, task->path, task->size_bytes);
+
+  (void) job;
+  task_free (task);
+  return ret;
+}
+
+static int
+move_export_main (struct job *job, void *opaque)
+{
+  struct task *task = opaque;
+  int ret = service_move_export (task->live->service, task->path, task->to);
+
+  (void) job;
+  task_free (task);
+  return ret;
+}
+
+/* Uses up task; it may lack memory. */
+static int
+start_export_task (struct live *live, enum job_kind kind, const char *name, struct task *task,
+                   job_main *main, uint64_t *job)
+{
+  int ret = service_check_idle (live->service, name);
+
+  if (ret == 0 && task->to)
+    ret = service_check_idle (live->service, task->to);
+  task->live = live;
+  task->path = strdup (name);
+  if (ret == 0)
+    ret = complain (name,
+                    task->path ? jobs_start (live->jobs, kind, name, 0, main, task, job) : -ENOMEM);
+  if (ret < 0)
+    task_free (task);
+  return ret;
+}
+
+int
+live_remove_export (struct live *live, const char *name, uint64_t *job)
+{
+  struct task *task = calloc (1, sizeof *task);
+
+  return task ? start_export_task (live, JOB_EXPORT_REMOVE, name, task, remove_export_main, job)
+              : -ENOMEM;
+}
+
+int
+live_resize_export (struct live *live, const char *name, uint64_t size_bytes, uint64_t *job)
+{
+  struct task *task = calloc (1, sizeof *task);
+
+  if (!task)
+    return -ENOMEM;
+  task->size_bytes = size_bytes;
+  return start_export_task (live, JOB_EXPORT_RESIZE, name, task, resize_export_main, job);
+}
+
+int
+live_move_export (struct live *live, const char *from, const char *to, uint64_t *job)
+{
+  struct task *task = calloc (1, sizeof *task);
+
+  if (!task || !(task->to = strdup (to))) {
+    free (task);
+    return -ENOMEM;
+  }
+  return start_export_task (live, JOB_EXPORT_MOVE, from, task, move_export_main, job);
 }
 
 static int
@@ -552,10 +655,13 @@ shutdown_main (struct job *job, void *opaque)
 static int
 check_losses (struct live *live)
 {
-  const struct export *e = live->service->export;
-  uint64_t npages = export_npages_used (e);
-  unsigned nclients = export_nclients (e);
+  uint64_t npages = 0;
+  unsigned nclients = 0;
 
+  for (struct export *e = NULL; (e = exports_next (live->service->exports, e));) {
+    npages += export_npages_used (e);
+    nclients += export_nclients (e);
+  }
   if (service_keeps_pages (live->service) || (npages == 0 && nclients == 0))
     return 0;
   log_error ("the drum has %u connections and holds %" PRIu64 " pages, which a restart without "

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * live.h - changes to a service while clients use it: devices that come, leave, or change their priority; and its end.
+ * live.h - changes to a service while clients use it: devices and exports that come, leave, or change; and its end.
  *
  * What takes long is a job (job.h), whose number the functions give.
  * Locking: any thread; live changes are serialised by a mutex that is not held while files are opened, allocated or closed.
@@ -44,6 +44,12 @@ int live_rebalance (struct live *live, uint64_t rate, uint64_t *job);
 
 /* Read all pages that have a slot, or (path not NULL) those on one device: see scrub_run. -ENOENT. There may be several. */
 int live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job);
+
+/* See service_remove_export, service_resize_export, service_move_export. -ENOENT; -EBUSY: it has a client. */
+int live_remove_export (struct live *live, const char *name, uint64_t *job);
+int live_resize_export (struct live *live, const char *name, uint64_t size_bytes, uint64_t *job);
+int live_move_export (struct live *live, const char *from, const char *to, uint64_t *job);
+
 /* Halt, when the requests under way have ended, and make all durable; once that job is done the process is to end, without a word to
  * its clients. If they take longer than timeout_ms it fails, and all goes on as before. Unless force: -EBUSY while there are pages, or
  * clients, that a restart would lose. Also -EBUSY if it is being done already. */

@@ -54,6 +54,11 @@ struct field {
   {                                                                              \
     .key = #name_, .kind = kind_, .at = offsetof (struct of, name_), __VA_ARGS__ \
   }
+#define TERM(name_, kind_, ...)                                                         \
+  {                                                                                     \
+    .key = #name_, .kind = kind_, .at = offsetof (struct manifest_export, terms.name_), \
+    __VA_ARGS__                                                                         \
+  }
 #define RANGE(min_, max_) .min = min_, .max = max_
 #define END     \
   {             \
@@ -78,10 +83,24 @@ static const struct field device_fields[] = {
 
 static const struct field removed_fields[] = { { .key = "path", .kind = PATH }, END };
 
+static const struct field removed_export_fields[] = { { .key = "name", .kind = TEXT, .max = 4096 },
+                                                      END };
+
 static const struct field export_fields[] = {
   FIELD (manifest_export, name, TEXT, RANGE (0, 4096)),
   FIELD (manifest_export, size_bytes, U64, RANGE (PAGE_BYTES, INT64_MAX)),
-  FIELD (manifest_export, number, U64, RANGE (0, UINT64_MAX)),
+  FIELD (manifest_export, number, U64, RANGE (1, UINT64_MAX)),
+  FIELD (manifest_export, next_bytes, U64, RANGE (0, INT64_MAX)),
+  FIELD (manifest_export, moving_to, U64, RANGE (0, UINT64_MAX)),
+  TERM (reserve_bytes, U64, RANGE (0, INT64_MAX)),
+  TERM (limit_bytes, U64, RANGE (0, INT64_MAX)),
+  TERM (weight, U32, RANGE (1, EXPORT_WEIGHT_MAX)),
+  TERM (iops, U64, RANGE (0, UINT64_MAX)),
+  TERM (bandwidth, U64, RANGE (0, UINT64_MAX)),
+  TERM (exclusive, BOOL),
+  FIELD (manifest_export, given, TEXT, RANGE (0, 4096)),
+  FIELD (manifest_export, pattern, TEXT, RANGE (0, 4096)),
+  FIELD (manifest_export, used_at, U64, RANGE (0, INT64_MAX)),
   END,
 };
 
@@ -107,6 +126,7 @@ static const struct field manifest_fields[] = {
   LIST_FIELD (devices, DRUM_MAX_DEVICES, device_fields),
   LIST_FIELD (removed, UINT_MAX, removed_fields),
   LIST_FIELD (exports, UINT_MAX, export_fields),
+  LIST_FIELD (removed_exports, UINT_MAX, removed_export_fields),
   LIST_FIELD (clients, UINT_MAX, client_fields),
   END,
 };
@@ -552,15 +572,27 @@ check_distinct (const void *items, unsigned n, size_t size,
 }
 
 static void
+check_export (const struct manifest *m, const struct manifest_export *e, struct fault *fault)
+{
+  unsigned i = 0;
+
+  if (e->size_bytes % PAGE_BYTES || e->next_bytes % PAGE_BYTES ||
+      e->terms.reserve_bytes % PAGE_BYTES || e->terms.limit_bytes % PAGE_BYTES)
+    find (fault, -EBADMSG, "a size of an export is not in pages");
+  while (e->moving_to && i < m->nexports &&
+         (m->exports[i].number != e->moving_to || e->moving_to == e->number))
+    i++;
+  if (e->moving_to && i == m->nexports)
+    find (fault, -EBADMSG, "an export moves to one that is not there");
+}
+
+static void
 check (const struct manifest *m, struct fault *fault)
 {
   check_fields (manifest_fields, m, fault);
   for (unsigned i = 0; i < m->ndevices; i++)
     if (m->devices[i].nslots - 1 > SLOT_MAX - m->devices[i].first)
       find (fault, -EBADMSG, "a device ends behind the last slot");
-  for (unsigned i = 0; i < m->nexports; i++)
-    if (m->exports[i].size_bytes % PAGE_BYTES)
-      find (fault, -EBADMSG, "the size of an export is not in pages");
 #define CHECK_DISTINCT(list, by, why) \
   check_distinct (m->list, m->n##list, sizeof *m->list, compare_##by, (why), fault)
   CHECK_DISTINCT (devices, uuids, "two devices have one UUID");
@@ -569,6 +601,8 @@ check (const struct manifest *m, struct fault *fault)
   CHECK_DISTINCT (exports, numbers, "two exports have one number");
   CHECK_DISTINCT (clients, ids, "a client is there twice");
 #undef CHECK_DISTINCT
+  for (unsigned i = 0; i < m->nexports; i++)
+    check_export (m, &m->exports[i], fault);
 }
 
 /* NULL if there is no object, or no memory. *end: where it ends in text. */

@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <uuid/uuid.h>
 
+#include "terms.h"
+
 #define MANIFEST_NAME "manifest" /* in the folder */
 
 enum { MANIFEST_VERSION = 1 };
@@ -41,11 +43,18 @@ struct manifest_export {
   char *name;
   uint64_t size_bytes; /* whole pages */
   uint64_t number;     /* of its map file */
+  uint64_t next_bytes; /* it is being changed to this size; 0: it is not */
+  uint64_t moving_to;  /* its pages are passing to the export of this number; 0: they are not */
+  struct export_terms terms;
+  char *
+    given; /* what the start said of it, "": nothing. The terms are the export's until a start says something else */
+  char *pattern;    /* of the template that it was made from; "": none */
+  uint64_t used_at; /* when it was last used, seconds since 1970 */
 };
 
 /* A client that was fenced (session.h). */
 struct manifest_client {
-  char *id;
+  char *id; /* its key: NAME@ID */
   uint64_t epoch;
 };
 
@@ -63,6 +72,8 @@ struct manifest {
   unsigned nremoved;
   struct manifest_export *exports;
   unsigned nexports;
+  char **removed_exports; /* names of exports that were removed live, and that the start named */
+  unsigned nremoved_exports;
   struct manifest_client *clients;
   unsigned nclients;
 };

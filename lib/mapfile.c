@@ -18,6 +18,7 @@
 #include "devio.h"
 #include "log.h"
 #include "pagemap.h"
+#include "pagesum.h"
 
 enum { ENTRY_BYTES = 8 };
 
@@ -92,9 +93,12 @@ mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npages,
   return 0;
 }
 
+/* Of mf->npages, or of other_npages, or in between. */
 static int
-open_existing (int dirfd, const char *name, struct mapfile *mf)
+open_existing (int dirfd, const char *name, struct mapfile *mf, uint64_t other_npages)
 {
+  uint64_t min = mf->npages < other_npages ? mf->npages : other_npages;
+  uint64_t max = mf->npages < other_npages ? other_npages : mf->npages;
   struct stat st;
 
   mf->io.fd = openat (dirfd, name, O_RDWR | O_CLOEXEC);
@@ -108,7 +112,8 @@ open_existing (int dirfd, const char *name, struct mapfile *mf)
     log_error ("%s: is no regular file, and should be the map of an export", mf->path);
     return -EINVAL;
   }
-  if ((uint64_t) st.st_size % ENTRY_BYTES || (uint64_t) st.st_size / ENTRY_BYTES != mf->npages) {
+  if ((uint64_t) st.st_size % ENTRY_BYTES || (uint64_t) st.st_size / ENTRY_BYTES < min ||
+      (uint64_t) st.st_size / ENTRY_BYTES > max) {
     log_error ("%s: is %jd bytes, and a map of %" PRIu64 " pages has 8 for each: it was cut, or "
                "is that of another export",
                mf->path, (intmax_t) st.st_size, mf->npages);
@@ -126,7 +131,7 @@ mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
 
   if (ret < 0)
     return ret;
-  ret = open_existing (dirfd, name, mf);
+  ret = open_existing (dirfd, name, mf, npages);
   if (ret < 0) {
     mapfile_close (mf);
     return ret;
@@ -134,6 +139,67 @@ mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
   mf->dirty = true; /* who wrote it may have been killed before a sync */
   *opened = mf;
   return 0;
+}
+
+static int
+set_size (struct mapfile *mf, uint64_t npages)
+{
+  if (npages > INT64_MAX / ENTRY_BYTES)
+    return -EFBIG;
+  while (ftruncate (mf->io.fd, (off_t) (npages * ENTRY_BYTES)) == -1)
+    if (errno != EINTR)
+      return -errno;
+  atomic_store (&mf->dirty, true);
+  return 0;
+}
+
+int
+mapfile_resize (struct mapfile *mf, uint64_t npages)
+{
+  int ret = set_size (mf, npages);
+
+  if (ret == 0)
+    mf->npages = npages;
+  return ret;
+}
+
+int
+mapfile_empty (struct mapfile *mf)
+{
+  int ret = set_size (mf, 0);
+
+  if (ret < 0)
+    return ret;
+  ret = set_size (mf, mf->npages);
+  if (
+    ret <
+    0) { /* there is no way back: no more flushes, and the next start refuses it, if it is not longer by then */
+    log_error ("%s: can't be given its size back: %s: do that with truncate -s %" PRIu64, mf->path,
+               strerror (-ret), mf->npages * ENTRY_BYTES);
+    mf->sync_error = ret;
+  }
+  return 0;
+}
+
+int
+mapfile_finish_resize (int dirfd, const char *dir, const char *name, uint64_t from_npages,
+                       uint64_t to_npages)
+{
+  struct mapfile *mf;
+  int ret = alloc (dir, name, to_npages, &mf);
+
+  if (ret < 0)
+    return ret;
+  ret = open_existing (dirfd, name, mf, from_npages);
+  if (ret == 0) {
+    ret = set_size (mf, to_npages);
+    if (ret == 0)
+      ret = mapfile_sync (mf);
+    if (ret < 0)
+      log_error ("%s: the map of an export can't be given its size: %s", mf->path, strerror (-ret));
+  }
+  mapfile_close (mf);
+  return ret;
 }
 
 /* Whole entries stay. If this is interrupted, the rest is missing as before. */
@@ -275,5 +341,109 @@ mapfile_read (struct mapfile *mf,
         ret = each (opaque, page, entries, n);
     }
   free (entries);
+  return ret;
+}
+
+struct pass {
+  struct mapfile *from, *to;
+  uint64_t from_key, to_key;
+  struct pagemap_entry *entry; /* MAPFILE_READ of them, of to */
+};
+
+/* Does to have a page for each of them? */
+static int
+check_fits (void *opaque, uint64_t page, const struct pagemap_entry *entry, unsigned n)
+{
+  const struct pass *pass = opaque;
+
+  for (unsigned i = 0; i < n; i++)
+    if (entry[i].slot != SLOT_NONE && page + i >= pass->to->npages) {
+      log_error ("%s: has page %" PRIu64 ", which can't pass to %s: that has %" PRIu64,
+                 pass->from->path, page + i, pass->to->path, pass->to->npages);
+      return -EFBIG;
+    }
+  return 0;
+}
+
+static int
+write_passed (struct mapfile *mf, uint64_t page, const struct pagemap_entry *entry, unsigned n)
+{
+  int ret = 0;
+
+  for (unsigned k; n > 0 && ret == 0; page += k, entry += k, n -= k) {
+    k = n < MAPFILE_BATCH ? n : MAPFILE_BATCH;
+    mapfile_write (mf, page, entry, k, &ret);
+  }
+  if (ret < 0)
+    log_error ("%s: can't be written: %s", mf->path, strerror (-ret));
+  return ret;
+}
+
+static int
+pass_on (void *opaque, uint64_t page, const struct pagemap_entry *entry, unsigned n)
+{
+  struct pass *pass = opaque;
+  unsigned first = n, end = 0;
+  int ret;
+
+  if (page >= pass->to->npages)
+    return 0;
+  n = n < pass->to->npages - page ? n : (unsigned) (pass->to->npages - page);
+  ret = read_entries (pass->to, page, pass->entry, n);
+  if (ret < 0)
+    return ret;
+  for (unsigned i = 0; i < n; i++)
+    if (pass->entry[i].slot == SLOT_NONE && entry[i].slot != SLOT_NONE) {
+      pass->entry[i] = pagemap_rekey (entry[i], pagesum_key (pass->from_key, page + i) ^
+                                                  pagesum_key (pass->to_key, page + i));
+      first = first < i ? first : i;
+      end = i + 1;
+    }
+  return first < end ? write_passed (pass->to, page + first, pass->entry + first, end - first) : 0;
+}
+
+static int
+sync_both (struct pass *pass)
+{
+  int ret = mapfile_sync (pass->from), err = mapfile_sync (pass->to);
+
+  ret = ret < 0 ? ret : err;
+  if (ret < 0)
+    log_error ("%s or %s can't be made durable: %s", pass->from->path, pass->to->path,
+               strerror (-ret));
+  return ret;
+}
+
+/* The steps of pages_pass, and for the same reasons. */
+static int
+run_pass (struct pass *pass)
+{
+  int ret = mapfile_read (pass->from, check_fits, pass);
+
+  if (ret == 0)
+    ret = mapfile_read (pass->from, pass_on, pass);
+  if (ret == 0)
+    ret = sync_both (pass);
+  if (ret < 0)
+    return ret;
+  ret = mapfile_empty (pass->from);
+  if (ret < 0)
+    log_error ("%s: can't be emptied: %s", pass->from->path, strerror (-ret));
+  return ret < 0 ? ret : sync_both (pass);
+}
+
+int
+mapfile_pass (struct mapfile *from, struct mapfile *to, uint64_t from_key, uint64_t to_key)
+{
+  struct pass pass = { .from = from, .to = to, .from_key = from_key, .to_key = to_key };
+  int ret;
+
+  pass.entry = malloc (MAPFILE_READ * sizeof *pass.entry);
+  if (!pass.entry) {
+    log_error ("%s: no memory to read it with", to->path);
+    return -ENOMEM;
+  }
+  ret = run_pass (&pass);
+  free (pass.entry);
   return ret;
 }

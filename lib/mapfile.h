@@ -8,9 +8,9 @@
  *          power failure once mapfile_sync has returned after it.
  * Unit:    pages of the export; ranges are half open.
  * Locking: none for mapfile_write, which may run from any number of threads at once, on different pages; mapfile_sync: one at a time.
- * Memory:  only create, open and read allocate; mapfile_write has 4 KiB on the stack.
- * Errors:  0 or -errno. What goes wrong at a start (create, open, read) is also said in one line through log.h, which names the
- *          file; what goes wrong later is the caller's to say.
+ * Memory:  only create, open, read and pass allocate; mapfile_write has 4 KiB on the stack.
+ * Errors:  0 or -errno. What goes wrong at a start (create, open, read, finish, pass) is also said in one line through log.h, which
+ *          names the file; what goes wrong later is the caller's to say.
  */
 #ifndef DRUM_MAPFILE_H
 #define DRUM_MAPFILE_H
@@ -27,6 +27,22 @@ int mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npage
 /* One that is there. -ENOENT; -EINVAL if it has not the size of npages: it was cut, or is another's. */
 int mapfile_open (int dirfd, const char *dir, const char *name, uint64_t npages,
                   struct mapfile **mf);
+
+/* Make it longer, all holes, or cut it: the entries beyond are gone, from the page cache at once. Nobody else uses it meanwhile. */
+int mapfile_resize (struct mapfile *mf, uint64_t npages);
+
+/* All holes, again. Nobody else uses it meanwhile. On failure it is as it was. A kill in the midst of it leaves the file
+ * empty, or shorter than it was: see mapfile_finish_resize. */
+int mapfile_empty (struct mapfile *mf);
+
+/* At a start, durably: give one that has the size of from or of to, or one in between, that of to. -EINVAL for any other. */
+int mapfile_finish_resize (int dirfd, const char *dir, const char *name, uint64_t from_npages,
+                           uint64_t to_npages);
+
+/* At a start, durably: entries of from where to has none become to's, and none stays in from, as in export_pass; what that may have done
+ * already before it was killed is fine. The keys are those of pagesum_export_key. -EFBIG, and nothing changed: from has entries beyond the end of to. After
+ * any other failure, or a kill, it is to be done again. */
+int mapfile_pass (struct mapfile *from, struct mapfile *to, uint64_t from_key, uint64_t to_key);
 
 /* Give one that is cut, too long or gone the size of npages: those whose entries are missing, *nlost of them, are lost. */
 int mapfile_repair (int dirfd, const char *dir, const char *name, uint64_t npages, uint64_t *nlost);

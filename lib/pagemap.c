@@ -17,7 +17,7 @@ enum { LEAVES_PER_WORD = 64 };
 struct pagemap {
   _Atomic uint64_t *entry; /* slot in the low half, checksum in the high one */
   _Atomic uint64_t *leaf_set;
-  uint64_t npages;
+  uint64_t npages; /* that there is memory for */
 };
 
 static uint64_t
@@ -53,15 +53,22 @@ map_sparse (uint64_t bytes)
   return mem;
 }
 
+static int
+check_size (uint64_t npages)
+{
+  if (npages == 0)
+    return -EINVAL;
+  return npages > SIZE_MAX / 2 / sizeof (uint64_t) ? -ENOMEM : 0;
+}
+
 int
 pagemap_create (uint64_t npages, struct pagemap **pmp)
 {
   struct pagemap *pm;
+  int ret = check_size (npages);
 
-  if (npages == 0)
-    return -EINVAL;
-  if (npages > SIZE_MAX / 2 / sizeof (uint64_t))
-    return -ENOMEM;
+  if (ret < 0)
+    return ret;
   pm = calloc (1, sizeof *pm);
   if (!pm)
     return -ENOMEM;
@@ -101,6 +108,61 @@ leaf_is_set (const struct pagemap *pm, uint64_t leaf)
     atomic_load_explicit (&pm->leaf_set[leaf / LEAVES_PER_WORD], memory_order_acquire);
 
   return word >> leaf % LEAVES_PER_WORD & 1;
+}
+
+/* False, and it is where it was, and as it was. */
+static bool
+remap (_Atomic uint64_t **mem, uint64_t from_bytes, uint64_t to_bytes)
+{
+  void *at = mremap ((void *) *mem, from_bytes, to_bytes, MREMAP_MAYMOVE);
+
+  if (at == MAP_FAILED)
+    return false;
+  *mem = at;
+  return true;
+}
+
+static int
+grow (struct pagemap *pm, uint64_t npages)
+{
+  if (!remap (&pm->leaf_set, leaf_set_bytes (pm->npages), leaf_set_bytes (npages)))
+    return -ENOMEM;
+  if (!remap (&pm->entry, entry_bytes (pm->npages), entry_bytes (npages))) {
+    remap (&pm->leaf_set, leaf_set_bytes (npages), leaf_set_bytes (pm->npages));
+    return -ENOMEM;
+  }
+  pm->npages = npages;
+  return 0;
+}
+
+/* What the kernel does not take back (where that would be one mapping more than it has) stays for when the map grows again. */
+static void
+shrink (struct pagemap *pm, uint64_t npages)
+{
+  uint64_t first = (npages + PAGEMAP_LEAF - 1) / PAGEMAP_LEAF;
+  uint64_t end = (pm->npages + PAGEMAP_LEAF - 1) / PAGEMAP_LEAF;
+
+  for (uint64_t leaf = first; leaf < end; leaf++)
+    if (leaf_is_set (pm, leaf))
+      atomic_fetch_and (&pm->leaf_set[leaf / LEAVES_PER_WORD],
+                        ~(UINT64_C (1) << leaf % LEAVES_PER_WORD));
+  if (!remap (&pm->entry, entry_bytes (pm->npages), entry_bytes (npages)))
+    return;
+  remap (&pm->leaf_set, leaf_set_bytes (pm->npages), leaf_set_bytes (npages));
+  pm->npages = npages;
+}
+
+int
+pagemap_resize (struct pagemap *pm, uint64_t npages)
+{
+  int ret = check_size (npages);
+
+  if (ret < 0)
+    return ret;
+  if (npages > pm->npages)
+    return grow (pm, npages);
+  shrink (pm, npages);
+  return 0;
 }
 
 void

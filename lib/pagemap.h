@@ -8,7 +8,7 @@
  * Memory:    4 KiB for each 2 MiB of export ever written to (and address space, which costs nothing: 2 GiB a TiB).
  * Locking:   entries are loaded and stored atomically, so slot and checksum never disagree; which version is seen is the
  *            business of the caller, who holds the page's range lock.
- * Errors:    0 or -errno, outputs untouched on failure. Only pagemap_create allocates.
+ * Errors:    0 or -errno, outputs untouched on failure. Only pagemap_create and pagemap_resize allocate.
  */
 #ifndef DRUM_PAGEMAP_H
 #define DRUM_PAGEMAP_H
@@ -33,12 +33,24 @@ pagemap_has_slot (struct pagemap_entry entry)
   return entry.slot != SLOT_NONE && entry.slot != SLOT_LOST;
 }
 
+/* What it becomes where the key that its checksum is made with changes by so much. */
+static inline struct pagemap_entry
+pagemap_rekey (struct pagemap_entry entry, uint32_t change)
+{
+  entry.sum ^= pagemap_has_slot (entry) ? change : 0;
+  return entry;
+}
+
 /* Entries per bit of "ever set": those of one page of memory. */
 enum { PAGEMAP_LEAF = 512 };
 
 /* -ENOMEM also if the export is larger than the address space. */
 int pagemap_create (uint64_t npages, struct pagemap **pm);
 void pagemap_destroy (struct pagemap *pm);
+
+/* Nobody else uses it meanwhile. Of pages that go none has an entry; those that come have none. -ENOMEM, and nothing changed; never where
+ * it gets smaller. */
+int pagemap_resize (struct pagemap *pm, uint64_t npages);
 
 /* Have all of its memory now: pagemap_bytes. -ENOMEM. */
 int pagemap_touch (struct pagemap *pm);

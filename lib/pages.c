@@ -28,11 +28,12 @@ enum { MAX_TRIES = 2 * HEALTH_STREAK };
 
 /* What is to become of n consecutive pages. */
 struct chunk {
+  struct room_account *account; /* who wants slots; NULL: nobody, as pages are just moved */
   uint64_t page;
   unsigned n;
   /* PLACE: at a slot that is yet to be taken, or written; PLACED: that is done */
   enum fate { KEEP, PLACE, PLACED, SET } fate[DRUM_BATCH];
-  bool move[DRUM_BATCH]; /* the slot is for a move: see drum_alloc */
+  bool move[DRUM_BATCH], grow[DRUM_BATCH]; /* what the slot is for: see struct drum_demand */
   struct pagemap_entry to[DRUM_BATCH];
 };
 
@@ -198,8 +199,9 @@ pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t
 }
 
 static void
-chunk_init (struct chunk *c, uint64_t page, unsigned n)
+chunk_init (struct chunk *c, struct room_account *account, uint64_t page, unsigned n)
 {
+  c->account = account;
   c->page = page;
   c->n = n;
 }
@@ -224,6 +226,7 @@ chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry f
 {
   c->fate[i] = PLACE;
   c->move[i] = pagemap_has_slot (from) && drum_slot_returns (d, from.slot);
+  c->grow[i] = !pagemap_has_slot (from);
   c->to[i] = (struct pagemap_entry){ .sum = sum };
 }
 
@@ -249,50 +252,55 @@ assign_slots (struct chunk *c, const struct slot_run *run, const void *buf, stru
 struct gathered {
   struct slot_run run[DRUM_BATCH];
   unsigned nruns;
-  uint32_t nmove; /* of them are for moves */
+  struct drum_return what;
 };
 
+/* The slot of page i. */
 static void
-gather (struct gathered *g, uint32_t slot, bool move)
+gather (struct gathered *g, const struct chunk *c, unsigned i)
 {
+  uint32_t slot = c->to[i].slot;
   struct slot_run *last = g->nruns > 0 ? &g->run[g->nruns - 1] : NULL;
 
   if (last && last->first + last->n == slot)
     last->n++;
   else
     g->run[g->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
-  g->nmove += move;
+  g->what.nmove += c->move[i];
+  g->what.nshrink += c->grow[i];
 }
 
-/* How many pages of the chunk have this fate, and how many of them are moves? */
+/* What do the pages of the chunk that have this fate need? Returns how many there are. */
 static unsigned
-count_fate (const struct chunk *c, enum fate fate, unsigned *nmove)
+count_fate (const struct chunk *c, enum fate fate, struct drum_demand *want)
 {
   unsigned n = 0;
 
-  *nmove = 0;
+  *want = (struct drum_demand){ .account = c->account };
   for (unsigned i = 0; i < c->n; i++)
     if (c->fate[i] == fate) {
       n++;
-      *nmove += c->move[i];
+      want->nmove += c->move[i];
+      want->ngrow += c->grow[i];
     }
+  want->nnew = n - want->nmove;
   return n;
 }
 
-/* Take slots for n pages that are to be placed, nmove of them moves, and write them there. What a device did not take stays to be
+/* Take slots for the pages that are to be placed, and write them there. What a device did not take stays to be
  * placed, and its slots are suspect; 0 also then. -ENOSPC if there is no room for all, and nothing is done. */
 static int
-chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int above, bool may_wait,
-           const void *buf, int *error)
+chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int above,
+           bool may_wait, const void *buf, int *error)
 {
   struct slot_run runs[DRUM_BATCH];
   unsigned nruns = 0;
-  struct gathered failed = { .nruns = 0 };
+  struct gathered failed = { .what.account = c->account };
   struct slotio io;
   int ret;
 
-  ret = may_wait ? drum_alloc (p->drum, n - nmove, nmove, runs, &nruns)
-                 : drum_alloc_above (p->drum, above, n - nmove, nmove, runs, &nruns);
+  ret = may_wait ? drum_alloc (p->drum, want, runs, &nruns)
+                 : drum_alloc_above (p->drum, above, want, runs, &nruns);
   if (ret < 0)
     return ret;
   slotio_init (&io, p->drum, SLOTIO_WRITE);
@@ -304,10 +312,10 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
     if (slotio_result (&io, c->to[i].slot) == 0)
       c->fate[i] = PLACED;
     else
-      gather (&failed, c->to[i].slot, c->move[i]);
+      gather (&failed, c, i);
   }
   if (failed.nruns > 0)
-    drum_slots_failed (p->drum, failed.run, failed.nruns, failed.nmove, *error);
+    drum_slots_failed (p->drum, failed.run, failed.nruns, &failed.what, *error);
   return 0;
 }
 
@@ -315,13 +323,13 @@ chunk_try (struct pages *p, struct chunk *c, unsigned n, unsigned nmove, int abo
 static void
 chunk_undo (struct pages *p, const struct chunk *c, unsigned first)
 {
-  struct gathered placed = { .nruns = 0 };
+  struct gathered placed = { .what.account = c->account };
 
   for (unsigned i = first; i < c->n; i++)
     if (c->fate[i] == PLACED)
-      gather (&placed, c->to[i].slot, c->move[i]);
+      gather (&placed, c, i);
   if (placed.nruns > 0)
-    drum_free (p->drum, placed.run, placed.nruns, placed.nmove);
+    drum_free (p->drum, placed.run, placed.nruns, &placed.what);
 }
 
 /* Take slots for the pages to be placed, and write them there, elsewhere if a device does not take them. -ENOSPC if there is no
@@ -329,41 +337,32 @@ chunk_undo (struct pages *p, const struct chunk *c, unsigned first)
 static int
 chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
 {
-  unsigned n, nmove;
+  struct drum_demand want;
   int ret = 0, error = 0;
 
-  for (unsigned tries = 0; ret == 0 && (n = count_fate (c, PLACE, &nmove)) > 0; tries++) {
+  for (unsigned tries = 0; ret == 0 && count_fate (c, PLACE, &want) > 0; tries++) {
     /* Not for the end of a move while some of our own, that only end when all are written, may be what it waits for. */
     bool may_wait = above == PRIO_ANY && (tries == 0 || c->n == 1);
 
     ret = tries == MAX_TRIES ? error == -ENOSPC ? -EIO : error
-                             : chunk_try (p, c, n, nmove, above, may_wait, buf, &error);
+                             : chunk_try (p, c, &want, above, may_wait, buf, &error);
   }
   if (ret < 0)
     chunk_undo (p, c, 0);
   return ret;
 }
 
-/* => holds the page exclusive. Point it to its new slot, or to none, and gather the old one to be freed. Returns by how many
- * the used pages of the export grow. */
-static int
+/* => holds the page exclusive. Point it to its new slot, or to none, and gather the old one to be freed. */
+static void
 switch_page (struct pages *p, uint64_t page, struct pagemap_entry to, struct freerange *fr)
 {
   struct pagemap_entry from = pagemap_get (p->map, page);
 
   if (from.slot == SLOT_NONE && to.slot == SLOT_NONE)
-    return 0;
+    return;
   pagemap_set (p->map, page, to);
   if (pagemap_has_slot (from))
-    freerange_add (fr, from.slot);
-  return pagemap_has_slot (to) - pagemap_has_slot (from);
-}
-
-static void
-count_used (struct pages *p, int64_t growth)
-{
-  if (growth)
-    atomic_fetch_add_explicit (&p->nused, (uint64_t) growth, memory_order_relaxed);
+    freerange_add (fr, from.slot, !pagemap_has_slot (to));
 }
 
 /* => holds the pages exclusive. Write entries to the file. Returns for how many pages that was done, from the first on. */
@@ -415,20 +414,20 @@ chunk_record (struct pages *p, const struct chunk *c)
 static int
 chunk_switch (struct pages *p, struct chunk *c, struct freerange *fr)
 {
-  unsigned recorded = p->file ? chunk_record (p, c) : c->n, nmove;
-  int growth = 0, ret = 0;
+  unsigned recorded = p->file ? chunk_record (p, c) : c->n;
+  struct drum_demand had;
+  int ret = 0;
 
   if (recorded < c->n) {
     chunk_undo (p, c, recorded);
     c->n = recorded;
     ret = -EIO;
   }
-  count_fate (c, PLACED, &nmove);
-  freerange_init (fr, p->drum, nmove);
+  count_fate (c, PLACED, &had);
+  freerange_init (fr, p->drum, &p->account, had.nmove);
   for (unsigned i = 0; i < c->n; i++)
     if (c->fate[i] != KEEP)
-      growth += switch_page (p, c->page + i, c->to[i], fr);
-  count_used (p, growth);
+      switch_page (p, c->page + i, c->to[i], fr);
   return ret;
 }
 
@@ -471,7 +470,7 @@ write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
   unsigned nzero;
   int ret;
 
-  chunk_init (&c, page, n);
+  chunk_init (&c, &p->account, page, n);
   do {
     nzero = prepare_write (p, &c, buf);
     ret = chunk_write (p, &c, PRIO_ANY, buf);
@@ -542,26 +541,37 @@ record_cleared (struct pages *p, uint64_t first, uint64_t end)
   return (unsigned) (done == stop - begin ? end - first : begin + done - first);
 }
 
-int
-pages_clear (struct pages *p, uint64_t first, uint64_t end)
+static int
+clear (struct pages *p, uint64_t first, uint64_t end, bool record)
 {
   struct pagemap_entry none = { .slot = SLOT_NONE };
   struct freerange fr;
-  int growth = 0, ret = 0;
+  int ret = 0;
 
-  freerange_init (&fr, p->drum, 0);
+  freerange_init (&fr, p->drum, &p->account, 0);
   while (ret == 0 && (first = pagemap_next (p->map, first, end)) < end) {
     uint64_t leaf_end = (first / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF, stop;
 
     leaf_end = leaf_end < end ? leaf_end : end;
-    stop = p->file ? first + record_cleared (p, first, leaf_end) : leaf_end;
+    stop = record ? first + record_cleared (p, first, leaf_end) : leaf_end;
     ret = stop < leaf_end ? -EIO : 0;
     while (first < stop)
-      growth += switch_page (p, first++, none, &fr);
+      switch_page (p, first++, none, &fr);
   }
   freerange_flush (&fr);
-  count_used (p, growth);
   return ret;
+}
+
+int
+pages_clear (struct pages *p, uint64_t first, uint64_t end)
+{
+  return clear (p, first, end, p->file);
+}
+
+void
+pages_drop (struct pages *p, uint64_t first, uint64_t end)
+{
+  clear (p, first, end, false);
 }
 
 /* => holds the chunk exclusive. Read what is to move, all at once; what fails by itself again; and decide the fate of each: to
@@ -615,8 +625,8 @@ pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_mo
   unsigned nmoved;
   int ret;
 
-  freerange_init (freed, p->drum, 0);
-  chunk_init (&c, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
+  freerange_init (freed, p->drum, NULL, 0);
+  chunk_init (&c, NULL, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
   nmoved = read_to_move (p, &c, move);
   ret = chunk_write (p, &c, move->above, move->buf);
   if (ret == 0) {

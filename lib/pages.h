@@ -32,7 +32,7 @@ struct pages {
   const char *export;   /* its name, for messages */
   uint64_t key;         /* for pagesum_key */
   bool checksum;
-  _Atomic uint64_t nused;   /* pages that have a slot */
+  struct room_account account;
   _Atomic uint64_t nzero;   /* pages of zeroes that were written */
   _Atomic bool file_failed; /* and that has been said */
 };
@@ -72,6 +72,17 @@ int pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t 
 
 /* On failure each page is as it was, or cleared. */
 int pages_clear (struct pages *p, uint64_t first, uint64_t end);
+
+/* The same for pages that the file has no more. */
+void pages_drop (struct pages *p, uint64_t first, uint64_t end);
+
+/* How many pages of from, that have a slot, would pass: where to has no entry. */
+uint64_t pages_npassing (const struct pages *from, const struct pages *to, uint64_t npages);
+
+/* All pages, none beyond the end of to, pass from one export to another of the same drum, which keeps its own where both have one; those of from are
+ * freed. A lost page passes as such, and stays so. No data is copied: 8 bytes a page are written. Nobody else uses either meanwhile. What
+ * the files say is durable, and the account of to has those that pass, already. On failure nothing has changed. How it can be ended by a kill or the power, and go on: mapfile_pass. */
+int pages_pass (struct pages *from, struct pages *to, uint64_t npages);
 
 /* Which pages are to move, and where to. */
 struct pages_move {

@@ -6,7 +6,8 @@
  * slots safe against each other, so that nothing else is held across I/O.
  * Memory:  the records lie on the requests' own stacks, in a list; taking a lock allocates nothing.
  * Order:   first come, first served: a request waits for every earlier one, granted or still waiting, that overlaps it
- *          and is not shared with it. So nobody starves, and since a request holds one range only, nobody deadlocks.
+ *          and is not shared with it. So nobody starves, and since a request holds one range only, nobody deadlocks. (But for the page
+ *          that no export has, see export.c: who has that may wait for a range, and nobody the other way round.)
  * Cost:    a walk over the requests under way, some tens at most (a server thread has one each).
  * Locking: its own mutex, a leaf: nothing else is taken under it.
  */

@@ -12,6 +12,7 @@
 #include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
+#include "exports.h"
 #include "job.h"
 #include "live.h"
 #include "service.h"
@@ -191,14 +192,26 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
 }
 
 static void
-report_export (const struct export *e, json *to)
+report_export (struct export *e, json *to)
 {
   static const char *const name[EXPORT_NOPS] = { "read", "write", "trim", "zero" };
   struct stats_snapshot snapshot;
+  struct export_terms terms;
 
+  export_get_terms (e, &terms);
   add_text (to, "name", export_name (e));
   add_uint (to, "size", export_size_bytes (e));
   add_slots (to, "used", export_npages_used (e));
+  add_uint (to, "reserve", terms.reserve_bytes);
+  add_uint (to, "limit", terms.limit_bytes);
+  add_uint (to, "weight", terms.weight);
+  add_uint (to, "iops", terms.iops);
+  add_uint (to, "bandwidth", terms.bandwidth);
+  put (to, "exclusive", json_object_new_boolean (terms.exclusive));
+  if (export_pattern (e))
+    add_text (to, "template", export_pattern (e));
+  if (export_last_ns (e) > 0)
+    add_seconds (to, "idle", now_ns () - export_last_ns (e));
   add_uint (to, "clients", export_nclients (e));
   add_uint (to, "zero_pages", export_npages_zero (e));
   for (enum export_op op = 0; op < EXPORT_NOPS; op++) {
@@ -297,6 +310,8 @@ report_drum (struct drum *d, const struct drum_device_info *dev, unsigned n, jso
   add_slots (to, "used", nused);
   add_slots (to, "avail", usage.nfree);
   add_slots (to, "kept", usage.nkept);
+  add_slots (to, "reserved", usage.npromised);
+  put (to, "overcommit", json_object_new_boolean (usage.overcommit));
   add_uint (to, "stripe", drum_stripe_bytes (d));
   report_classes (dev, n, add_array (to, "classes"));
 }
@@ -335,16 +350,16 @@ report_lines (const char *text, const char *key, json *to)
 static void
 describe_job (const struct job_info *info, json *to)
 {
-  static const char *const kind[] = {
-    "add", "remove", "rebalance", "evacuate", "scrub", "shutdown"
-  };
+  static const char *const kind[] = { "add",           "remove",        "rebalance",
+                                      "evacuate",      "scrub",         "shutdown",
+                                      "export-remove", "export-resize", "export-move" };
   static const char *const state[] = { "running", "done", "failed", "cancelled" };
   json *pages;
 
   add_uint (to, "id", info->id);
   add_text (to, "kind", kind[info->kind]);
   if (info->device)
-    add_text (to, "device", info->device);
+    add_text (to, info->kind < JOB_EXPORT_REMOVE ? "device" : "export", info->device);
   add_text (to, "state", state[info->state]);
   add_uint (to, "done", info->done_bytes);
   add_uint (to, "total", info->total_bytes);
@@ -413,7 +428,7 @@ report_status (struct live *live, bool fragmentation, json *to)
 {
   struct service *service = live_service (live);
   struct drum_device_info dev[DRUM_MAX_DEVICES];
-  json *drum, *buckets, *devices, *adding = json_object_new_array ();
+  json *drum, *buckets, *devices, *exports, *adding = json_object_new_array ();
   unsigned n;
 
   report_server (live, add_object (to, "server"));
@@ -434,7 +449,9 @@ report_status (struct live *live, bool fragmentation, json *to)
   drum_release_devices (service->drum);
 
   append_adding (devices, adding);
-  report_export (service->export, append_object (add_array (to, "exports")));
+  exports = add_array (to, "exports");
+  for (struct export *e = NULL; (e = exports_next (service->exports, e));)
+    report_export (e, append_object (exports));
   jobs_list (live_jobs (live), append_job, add_array (to, "jobs"));
 }
 

@@ -248,7 +248,7 @@ restore_exports (const struct restore *r, uint64_t *nlost)
     ret = run_pass (&pass, award_all, nlost);
     for (size_t i = 0; i < pass.ndisputed && ret == 0; i++)
       if (!pass.disputed[i].awarded)
-        drum_free (r->drum, &(struct slot_run){ pass.disputed[i].slot, 1 }, 1, 0);
+        drum_free (r->drum, &(struct slot_run){ pass.disputed[i].slot, 1 }, 1, NULL);
   }
   free (pass.disputed);
   return ret;

@@ -12,6 +12,7 @@
 
 #include "drum-devices.h"
 #include "export.h"
+#include "exports.h"
 #include "job.h"
 #include "log.h"
 #include "memlock.h"
@@ -50,8 +51,8 @@ choose (struct walk *walk)
 
   walk->check.first_slot = 1;
   walk->check.end_slot = SLOT_LOST;
-  for (unsigned i = 0; i < scrub->nexports; i++)
-    walk->total += export_npages_used (scrub->exports[i]);
+  for (struct export *e = NULL; (e = exports_next (scrub->exports, e));)
+    walk->total += export_npages_used (e);
   if (!scrub->dev)
     return 0;
   if (!drum_device (scrub->drum, scrub->dev, &info))
@@ -124,6 +125,7 @@ scrub_run (struct job *job, const struct scrub *scrub)
 {
   void *buf = memlock_pages (BUFFER_BYTES);
   struct walk walk = { .job = job, .scrub = scrub };
+  struct export *e = NULL;
   int ret = buf ? 0 : -ENOMEM;
 
   walk.check.buf = buf;
@@ -131,8 +133,10 @@ scrub_run (struct job *job, const struct scrub *scrub)
   walk.check.opaque = &walk;
   if (ret == 0)
     ret = choose (&walk);
-  for (unsigned i = 0; i < scrub->nexports && ret == 0; i++)
-    ret = walk_export (&walk, scrub->exports[i]);
+  while (ret == 0 && (e = exports_next (scrub->exports, e)))
+    ret = walk_export (&walk, e);
+  if (e)
+    export_release (e);
   if (ret == 0)
     job_progress (job, walk.nread * PAGE_BYTES, walk.nread * PAGE_BYTES);
   say_result (&walk, ret);

@@ -13,7 +13,7 @@
 #define DRUM_SCRUB_H
 
 struct drum;
-struct export;
+struct exports;
 struct job;
 struct swapdev;
 
@@ -21,8 +21,7 @@ enum { SCRUB_PIECE = 16 }; /* pages, 64 KiB */
 
 struct scrub {
   struct drum *drum;
-  struct export *const *exports;
-  unsigned nexports;
+  struct exports *exports;
   const char *name;    /* what is scrubbed, for messages */
   struct swapdev *dev; /* only what is on this device; NULL: everything */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * service-impl.h - what service.c and service-state.c share; nobody else's.
+ * service-impl.h - what service.c, service-state.c and service-exports.c share; nobody else's.
  */
 #ifndef DRUM_SERVICE_IMPL_H
 #define DRUM_SERVICE_IMPL_H
@@ -8,7 +8,8 @@
 #include "drum-devices.h"
 #include "service.h"
 
-struct export_config;
+struct manifest;
+struct manifest_export;
 
 /* Devices on their way into the drum. */
 struct opening {
@@ -28,21 +29,26 @@ int service_open_known (const struct service_config *config, struct service *ser
 /* Who the service is, from this start on; and a note in the state that it is about to label its devices so. */
 int service_begin_state (const struct service_config *config, struct service *service);
 
-/* The size of the default export in the state; 0 if it has none. -EINVAL if another one is asked for. */
-int service_known_size (const struct service_config *config, const struct service *service,
-                        uint64_t *bytes);
+/* The exports that the state has, with the pages that they had; what was being done to them is done. */
+int service_restore_exports (const struct service_config *config, struct service *service);
 
-/* Its map, which is new if the state has none. */
-int service_open_map (const struct service_config *config, struct service *service,
-                      struct export_config *export);
+/* The others that the start asks for; and all have their terms. */
+int service_create_exports (const struct service_config *config, struct service *service);
 
-/* It is there: give it the pages that it had. */
-int service_restore_map (const struct service_config *config, struct service *service);
+/* What the state says of an export; NULL: nothing. For the start. */
+const struct manifest_export *service_known_export (const struct service *service,
+                                                    const char *name);
+
+/* Was it removed while the server ran, so that a start is not to make it again? m may be NULL. */
+bool service_removed_export (const struct manifest *m, const char *name);
+
+/* Is there to be a default export? */
+bool service_has_default (const struct service_config *config);
 
 /* A session_note: a client's epoch is in the state. opaque is the service. */
 int service_note_client (void *opaque, const char *id, uint64_t epoch);
 
-/* What the start names, while the service runs: -ENOMEM. NULL if it does not name that. */
+/* What the start names, devices and templates, while the service runs: -ENOMEM. NULL if it does not name that device. */
 int service_keep_named (const struct service_config *config, struct service *service);
 const struct swapdev_spec *service_named (const struct service *service, const char *path);
 void service_forget_named (struct service *service);

@@ -8,23 +8,24 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bootid.h"
 #include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
+#include "exports.h"
 #include "log.h"
 #include "manifest.h"
-#include "mapfile.h"
-#include "restore.h"
 #include "service-impl.h"
 #include "session.h"
 #include "state.h"
+#include "stats.h"
 #include "swapdev.h"
 #include "units.h"
 
-enum { DEFAULT_EXPORT = 1 }; /* number of its map file */
+enum { NS_PER_SECOND = 1000000000 };
 
 /* What is new, beside what the drum tells. */
 struct change {
@@ -339,30 +340,124 @@ compose_removed (const struct service_config *config, const struct manifest *bef
   return ret;
 }
 
+/* A copy, "" for nothing. NULL: no memory. */
+static char *
+copy_text (const char *text)
+{
+  return strdup (text ? text : "");
+}
+
+static int
+compose_export (struct export *e, struct manifest_export *to)
+{
+  uint64_t idle = export_idle_ns (e, now_ns ()) / NS_PER_SECOND, now = (uint64_t) time (NULL);
+  struct export_plan plan;
+
+  export_get_plan (e, &plan);
+  *to = (struct manifest_export){
+    .name = copy_text (export_name (e)),
+    .size_bytes = export_size_bytes (e),
+    .number = export_number (e),
+    .next_bytes = plan.next_bytes,
+    .moving_to = plan.moving_to,
+    .given = copy_text (export_given (e)),
+    .pattern = copy_text (export_pattern (e)),
+    .used_at = now > idle ? now - idle : 0,
+  };
+  export_get_terms (e, &to->terms);
+  return to->name && to->given && to->pattern ? 0 : -ENOMEM;
+}
+
+/* Room for one more of them. */
+static struct manifest_export *
+grow_exports (struct manifest *m)
+{
+  struct manifest_export *more = m->exports;
+
+  if ((m->nexports & (m->nexports - 1)) == 0) /* each time that it would double */
+    more = realloc (m->exports, (m->nexports ? 2 * m->nexports : 1) * sizeof *more);
+  if (more)
+    m->exports = more;
+  return more ? &more[m->nexports] : NULL;
+}
+
 static int
 compose_exports (const struct service *service, struct manifest *m)
 {
-  m->exports = calloc (1, sizeof *m->exports);
-  if (!m->exports)
-    return -ENOMEM;
-  m->exports[0] = (struct manifest_export){
-    .name = strdup (export_name (service->export)),
-    .size_bytes = export_size_bytes (service->export),
-    .number = DEFAULT_EXPORT,
-  };
-  if (!m->exports[0].name)
-    return -ENOMEM;
-  m->nexports = 1;
+  struct manifest_export *to;
+  struct export *e = NULL;
+
+  while ((e = exports_next (service->exports, e))) {
+    to = grow_exports (m);
+    if (!to || (m->nexports++, compose_export (e, to)) < 0) {
+      export_release (e);
+      return -ENOMEM;
+    }
+  }
   return 0;
 }
 
-/* What the state says of the default export; NULL: nothing. */
-static const struct manifest_export *
-find_export (const struct service *service)
+static int
+compare_name (const void *name, const void *export)
 {
-  const struct manifest *m = state_manifest (service->state);
+  return strcmp (name, ((const struct manifest_export *) export)->name);
+}
 
-  return m && m->nexports ? &m->exports[0] : NULL;
+/* m has been composed: by name. */
+static bool
+has_export (const struct manifest *m, const char *name)
+{
+  return m->nexports > 0 &&
+         bsearch (name, m->exports, m->nexports, sizeof *m->exports, compare_name);
+}
+
+static bool
+is_asked_for (const struct service_config *config, const char *name)
+{
+  if (!*name)
+    return service_has_default (config);
+  for (unsigned i = 0; i < config->nexports; i++)
+    if (strcmp (config->exports[i].name, name) == 0)
+      return true;
+  return false;
+}
+
+bool
+service_removed_export (const struct manifest *m, const char *name)
+{
+  for (unsigned i = 0; m && i < m->nremoved_exports; i++)
+    if (strcmp (m->removed_exports[i], name) == 0)
+      return true;
+  return false;
+}
+
+/* Exports that a start is not to make again, though it names them. => m has its exports. */
+static int
+compose_removed_exports (const struct service_config *config, const struct manifest *before,
+                         struct manifest *m)
+{
+  int ret = 0;
+
+  for (unsigned i = 0; i < before->nremoved_exports && ret == 0; i++)
+    if (!has_export (m, before->removed_exports[i]) &&
+        (!config || is_asked_for (config, before->removed_exports[i])))
+      ret = add_string (&m->removed_exports, &m->nremoved_exports, before->removed_exports[i]);
+  for (unsigned i = 0; i < before->nexports && !config && ret == 0; i++)
+    if (*before->exports[i].given && !has_export (m, before->exports[i].name) &&
+        !service_removed_export (m, before->exports[i].name))
+      ret = add_string (&m->removed_exports, &m->nremoved_exports, before->exports[i].name);
+  return ret;
+}
+
+const struct manifest_export *
+service_known_export (const struct service *service, const char *name)
+{
+  const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
+
+  for (unsigned i = 0; m && i < m->nexports; i++)
+    if (strcmp (m->exports[i].name, name) == 0)
+      return &m->exports[i];
+  return NULL;
 }
 
 /* Gathers the clients that are known. */
@@ -422,6 +517,8 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)
+    ret = compose_removed_exports (change->config, before, m);
+  if (ret == 0)
     ret = compose_clients (change, m);
   if (ret < 0)
     log_error ("state=: %s: no memory for it", state_dir (service->state));
@@ -440,8 +537,16 @@ int
 service_keep_named (const struct service_config *config, struct service *service)
 {
   service->named = calloc (config->ndevices, sizeof *service->named);
-  if (!service->named)
+  service->templates = calloc (config->ntemplates + 1, sizeof *service->templates);
+  if (!service->named || !service->templates)
     return -ENOMEM;
+  for (unsigned i = 0; i < config->ntemplates; i++) {
+    service->templates[i] = config->templates[i];
+    service->templates[i].spec.name = strdup (config->templates[i].spec.name);
+    if (!service->templates[i].spec.name)
+      return -ENOMEM;
+    service->ntemplates++;
+  }
   for (unsigned i = 0; i < config->ndevices; i++) {
     service->named[i] = config->devices[i];
     service->named[i].path = strdup (config->devices[i].path);
@@ -464,6 +569,9 @@ service_named (const struct service *service, const char *path)
 void
 service_forget_named (struct service *service)
 {
+  while (service->ntemplates > 0)
+    free (service->templates[--service->ntemplates].spec.name);
+  free (service->templates);
   while (service->nnamed > 0)
     free ((char *) service->named[--service->nnamed].path);
   free (service->named);
@@ -487,68 +595,13 @@ service_finish_state (const struct service_config *config, struct service *servi
   if (ret == 0)
     ret = state_sync (
       service->state); /* no map on the disk names slots of a device that the manifest does not */
-  return ret < 0 ? ret : update (&(struct change){ .service = service, .config = config });
+  if (ret == 0)
+    ret = update (&(struct change){ .service = service, .config = config });
+  return ret < 0 ? ret : state_sweep (service->state);
 }
 
 int
 service_save (struct service *service)
 {
   return update (&(struct change){ .service = service });
-}
-
-int
-service_known_size (const struct service_config *config, const struct service *service,
-                    uint64_t *bytes)
-{
-  const struct manifest_export *known = find_export (service);
-  char has[16], asked[16];
-
-  *bytes = known ? known->size_bytes : 0;
-  if (!known || config->size_bytes == 0 || config->size_bytes == known->size_bytes)
-    return 0;
-  log_error ("size=: is %" PRIu64 " bytes (%s), and the state in %s has an export of %" PRIu64
-             " (%s): give that, or leave size= out",
-             config->size_bytes, format_bytes (config->size_bytes, asked), config->state_dir,
-             known->size_bytes, format_bytes (known->size_bytes, has));
-  return -EINVAL;
-}
-
-int
-service_open_map (const struct service_config *config, struct service *service,
-                  struct export_config *export)
-{
-  uint64_t npages = export->size_bytes >> PAGE_SHIFT, nlost = 0;
-  bool is_known = find_export (service);
-  int ret = 0;
-
-  export->state = service->state;
-  if (is_known && config->repair)
-    ret = state_repair_map (service->state, DEFAULT_EXPORT, npages, &nlost);
-  if (nlost > 0)
-    log_warning ("export \"%s\": %" PRIu64 " pages are lost: their part of its page map is missing",
-                 export->name, nlost);
-  return ret < 0 ? ret
-                 : state_map (service->state, DEFAULT_EXPORT, npages, !is_known, &export->file);
-}
-
-int
-service_restore_map (const struct service_config *config, struct service *service)
-{
-  struct restore r = {
-    .drum = service->drum,
-    .exports = &service->export,
-    .nexports = 1,
-    .repair = config->repair,
-    .dir = config->state_dir,
-  };
-  uint64_t nlost = 0;
-  uuid_t boot;
-  int ret = state_keep (service->state, export_file (service->export));
-
-  state_set_drum (service->state, service->drum);
-  if (ret < 0 || !find_export (service))
-    return ret;
-  bootid_read (boot);
-  r.rebooted = uuid_compare (boot, state_manifest (service->state)->boot) != 0;
-  return restore_exports (&r, &nlost);
 }

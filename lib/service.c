@@ -12,8 +12,8 @@
 #include "drum-devices.h"
 #include "drum.h"
 #include "export.h"
+#include "exports.h"
 #include "log.h"
-#include "mapfile.h"
 #include "service-impl.h"
 #include "session.h"
 #include "state.h"
@@ -185,58 +185,6 @@ seat_devices (struct opening *opening, const struct service *service, bool known
   return ret;
 }
 
-/* The size of an export that is new: as asked for, or all that there is. */
-static int
-choose_new_size (const struct service_config *config, const struct service *service,
-                 uint64_t *bytes)
-{
-  struct drum_usage usage;
-
-  drum_usage (service->drum, &usage);
-  if (usage.nslots <= usage.nkept) {
-    log_error ("device=: the drum has %" PRIu64
-               " usable slots, and needs one more to keep back for rewrites: "
-               "give one more device, or a larger one",
-               usage.nslots);
-    return -ENOSPC;
-  }
-  *bytes = config->size_bytes ? config->size_bytes : (usage.nslots - usage.nkept) * PAGE_BYTES;
-  return 0;
-}
-
-static int
-create_export (const struct service_config *config, struct service *service,
-               struct opening *opening)
-{
-  struct export_config export = { .name = "",
-                                  .checksum = config->checksum,
-                                  .reset_on_mkswap = config->reset_on_mkswap,
-                                  .readahead_bytes = config->readahead_bytes };
-  int ret = service->state ? service_known_size (config, service, &export.size_bytes) : 0;
-
-  if (ret == 0 && export.size_bytes == 0) {
-    ret = seat_devices (opening, service, false);
-    if (ret == 0)
-      ret = choose_new_size (config, service, &export.size_bytes);
-  }
-  if (ret == 0 && service->state)
-    ret = service_open_map (config, service, &export);
-  if (ret < 0)
-    return ret;
-  ret = export_create (service->drum, &export, &service->export);
-  if (ret == 0)
-    return service->state ? service_restore_map (config, service) : 0;
-  if (ret == -EINVAL)
-    log_error ("size=: %" PRIu64 " is not a multiple of %u bytes", export.size_bytes, PAGE_BYTES);
-  else
-    log_error ("size=: no memory for the page map of an export of %" PRIu64
-               " bytes: give a smaller size=",
-               export.size_bytes);
-  if (export.file)
-    mapfile_close (export.file);
-  return ret;
-}
-
 static void
 destroy_bounce (struct service *service)
 {
@@ -281,10 +229,9 @@ create_drum (const struct service_config *config, struct service *service)
   return ret;
 }
 
-/* => the drum is there. owner is where service will be. */
+/* => the drum is there. */
 static int
-start (const struct service_config *config, struct service *service, struct opening *opening,
-       struct service *owner)
+start (const struct service_config *config, struct service *service, struct opening *opening)
 {
   int ret = 0;
 
@@ -292,8 +239,8 @@ start (const struct service_config *config, struct service *service, struct open
     log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
   if (ret == 0 && config->state_dir)
     ret = state_open (config->state_dir, config->sync, &service->state);
-  if (ret == 0 && config->state_dir && (ret = service_keep_named (config, service)) < 0)
-    log_error ("device=: no memory for the names of the devices");
+  if (ret == 0 && (ret = service_keep_named (config, service)) < 0)
+    log_error ("no memory for the names of devices and templates");
   if (ret == 0)
     ret = open_devices (config, service, opening);
   if (ret == 0) {
@@ -304,11 +251,13 @@ start (const struct service_config *config, struct service *service, struct open
     ret = prepare_devices (opening, service);
   if (ret == 0)
     ret = seat_devices (opening, service, true);
-  if (ret == 0)
-    ret = create_export (config, service, opening);
+  if (ret == 0 && service->state)
+    ret = service_restore_exports (config, service);
   if (ret == 0) /* only now: no page that is lost may be taken to lie on a new one */
     ret = seat_devices (opening, service, false);
-  if (ret == 0 && (ret = sessions_create (service_note_client, owner, &service->sessions)) < 0)
+  if (ret == 0)
+    ret = service_create_exports (config, service);
+  if (ret == 0 && (ret = sessions_create (service_note_client, service, &service->sessions)) < 0)
     log_error ("no memory for the sessions of clients");
   if (ret == 0 && service->state)
     ret = service_finish_state (config, service);
@@ -321,34 +270,54 @@ undo (struct service *service, struct opening *opening)
 {
   if (service->sessions)
     sessions_destroy (service->sessions);
-  if (service->export)
-    export_destroy (service->export);
+  exports_destroy (service->exports);
   if (service->state)
     state_begin_undo (service->state);
   undo_opening (opening);
   drum_undo (service->drum);
   destroy_bounce (service);
   service_forget_named (service);
+  mutex_destroy (&service->creating);
   if (service->state)
     state_undo (service->state);
+  *service = (struct service){ .drum = NULL };
 }
 
 int
 service_start (const struct service_config *config, struct service *service)
 {
-  struct service s = { .lock = config->lock };
   struct opening opening = { .n = 0 };
   int ret = check_config (config);
 
-  if (ret == 0)
-    ret = create_drum (config, &s);
-  if (ret < 0)
+  *service = (struct service){ .lock = config->lock,
+                               .checksum = config->checksum,
+                               .reset_on_mkswap = config->reset_on_mkswap,
+                               .readahead_bytes = config->readahead_bytes };
+  if (ret == 0 && (ret = exports_create (&service->exports)) < 0)
+    log_error ("no memory for the exports");
+  if (ret == 0 && (ret = create_drum (config, service)) < 0)
+    exports_destroy (service->exports);
+  if (ret < 0) {
+    *service = (struct service){ .drum = NULL };
     return ret;
-  ret = start (config, &s, &opening, service);
-  if (ret == 0)
-    *service = s;
-  else
-    undo (&s, &opening);
+  }
+  mutex_init (&service->creating);
+  ret = start (config, service, &opening);
+  if (ret < 0)
+    undo (service, &opening);
+  return ret;
+}
+
+static int
+touch_exports (struct service *service)
+{
+  struct export *e = NULL;
+  int ret = 0;
+
+  while (ret == 0 && (e = exports_next (service->exports, e)))
+    ret = export_touch (e);
+  if (e)
+    export_release (e);
   return ret;
 }
 
@@ -359,7 +328,7 @@ touch_tables (void *opaque)
   struct drum_device_info dev[DRUM_MAX_DEVICES];
   struct service *service = opaque;
   unsigned n = drum_devices (service->drum, dev, DRUM_MAX_DEVICES);
-  int ret = export_touch (service->export);
+  int ret = touch_exports (service);
 
   for (unsigned i = 0; i < n && ret == 0; i++)
     ret = swapdev_touch (dev[i].swapdev);
@@ -468,12 +437,6 @@ service_sync (struct service *service)
 }
 
 bool
-service_is_durable (const struct service *service)
-{
-  return service->state && state_is_durable (service->state);
-}
-
-bool
 service_keeps_pages (const struct service *service)
 {
   return service->state;
@@ -486,10 +449,11 @@ service_stop (struct service *service)
     log_error ("state=: %s: not all of its pages could be made durable",
                state_dir (service->state));
   sessions_destroy (service->sessions);
-  export_destroy (service->export);
+  exports_destroy (service->exports);
   drum_destroy (service->drum);
   destroy_bounce (service);
   service_forget_named (service);
+  mutex_destroy (&service->creating);
   if (service->state)
     state_close (service->state);
 }

@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bug.h"
 #include "mutex.h"
 #include "stats.h"
+#include "terms.h"
 
 enum { CACHE_LINE = 64, NS_PER_MS = 1000000, NS_PER_SECOND = 1000000000 };
 
@@ -19,10 +21,12 @@ enum { CACHE_LINE = 64, NS_PER_MS = 1000000, NS_PER_SECOND = 1000000000 };
 #define BARRED (UINT64_C (1) << 32)
 #define HALTED (UINT64_C (1) << 33)
 
-/* One ID. */
+enum { KEY_BYTES = EXPORT_NAME_MAX + 1 + SESSION_ID_MAX + 1 };
+
+/* One ID of one export. */
 struct client {
   struct client *next;
-  char id[SESSION_ID_MAX + 1];
+  char key[KEY_BYTES];
   uint64_t epoch;  /* the highest: lower ones are barred */
   bool noted;      /* it is kept */
   bool noting;     /* somebody sees to that, without the mutex */
@@ -36,6 +40,7 @@ struct session {
   struct client *client; /* NULL: it is not fenced */
   uint64_t epoch;
   struct session *next;
+  char peer[SESSION_PEER_MAX + 1];
 };
 
 struct sessions {
@@ -45,6 +50,7 @@ struct sessions {
   void *opaque;
   bool halted;
   struct session *first;
+  struct session_hold *holds;
   struct client *clients; /* the one opened last is last */
   unsigned nclients;
 };
@@ -128,16 +134,16 @@ sessions_destroy (struct sessions *s)
   free (s);
 }
 
-/* => holds s->mutex. Take a client out of the list: that of this ID, or, for NULL, the first that nobody uses. NULL if there is
+/* => holds s->mutex. Take a client out of the list: that of this key, or, for NULL, the first that nobody uses. NULL if there is
  * none. */
 static struct client *
-take_client_locked (struct sessions *s, const char *id)
+take_client_locked (struct sessions *s, const char *key)
 {
   mutex_assert_held (&s->mutex);
   for (struct client **link = &s->clients; *link; link = &(*link)->next) {
     struct client *client = *link;
 
-    if (id ? strcmp (client->id, id) != 0 : client->nusers > 0)
+    if (key ? strcmp (client->key, key) != 0 : client->nusers > 0)
       continue;
     *link = client->next;
     s->nclients--;
@@ -146,11 +152,11 @@ take_client_locked (struct sessions *s, const char *id)
   return NULL;
 }
 
-/* => holds s->mutex. The client of this ID, which is the last in the list now; a new one has this epoch. */
+/* => holds s->mutex. The client of this key, which is the last in the list now; a new one has this epoch. */
 static int
-get_client_locked (struct sessions *s, const char *id, uint64_t epoch, struct client **ret)
+get_client_locked (struct sessions *s, const char *key, uint64_t epoch, struct client **ret)
 {
-  struct client *client = take_client_locked (s, id), **link;
+  struct client *client = take_client_locked (s, key), **link;
 
   if (!client) {
     client =
@@ -158,7 +164,7 @@ get_client_locked (struct sessions *s, const char *id, uint64_t epoch, struct cl
     if (!client)
       return s->nclients < SESSION_CLIENTS_MAX ? -ENOMEM : -EUSERS;
     *client = (struct client){ .epoch = epoch };
-    strcpy (client->id, id);
+    strcpy (client->key, key);
   }
   for (link = &s->clients; *link; link = &(*link)->next)
     ;
@@ -170,13 +176,16 @@ get_client_locked (struct sessions *s, const char *id, uint64_t epoch, struct cl
 }
 
 int
-sessions_remember (struct sessions *s, const char *id, uint64_t epoch)
+sessions_remember (struct sessions *s, const char *key, uint64_t epoch)
 {
   struct client *client;
   int ret;
 
+  if (strlen (key) >= KEY_BYTES)
+    return -EINVAL;
+
   mutex_lock (&s->mutex);
-  ret = get_client_locked (s, id, epoch, &client);
+  ret = get_client_locked (s, key, epoch, &client);
   if (ret == 0 && epoch >= client->epoch) {
     client->epoch = epoch;
     client->noted = true;
@@ -186,23 +195,24 @@ sessions_remember (struct sessions *s, const char *id, uint64_t epoch)
 }
 
 void
-sessions_clients (struct sessions *s, void (*each) (void *opaque, const char *id, uint64_t epoch),
+sessions_clients (struct sessions *s, void (*each) (void *opaque, const char *key, uint64_t epoch),
                   void *opaque)
 {
   mutex_lock (&s->mutex);
   for (const struct client *client = s->clients; client; client = client->next)
-    each (opaque, client->id, client->epoch);
+    each (opaque, client->key, client->epoch);
   mutex_unlock (&s->mutex);
 }
 
-/* => holds s->mutex. Is a request of this client's lower epochs under way; of anybody, if client is NULL? */
+/* => holds s->mutex. Is a request under way of one of those that are asked for? NULL: of any client, of any export. */
 static bool
-is_busy_locked (struct sessions *s, const struct client *client, uint64_t epoch)
+is_busy_locked (struct sessions *s, const struct client *client, uint64_t below_epoch,
+                const struct export *e)
 {
   mutex_assert_held (&s->mutex);
   for (struct session *session = s->first; session; session = session->next)
-    if ((!client || (session->client == client && session->epoch < epoch)) &&
-        (atomic_load (&session->state) & COUNT) > 0)
+    if ((!client || (session->client == client && session->epoch < below_epoch)) &&
+        (!e || session->export == e) && (atomic_load (&session->state) & COUNT) > 0)
       return true;
   return false;
 }
@@ -230,7 +240,7 @@ note_locked (struct sessions *s, struct client *client, uint64_t epoch)
   client->noting = true;
   mutex_unlock (&s->mutex);
   if (s->note)
-    ret = s->note (s->opaque, client->id, epoch);
+    ret = s->note (s->opaque, client->key, epoch);
   mutex_lock (&s->mutex);
   client->noting = false;
   client->noted = ret == 0 && client->epoch == epoch;
@@ -238,25 +248,86 @@ note_locked (struct sessions *s, struct client *client, uint64_t epoch)
   return ret;
 }
 
-/* => holds s->mutex, but not while it waits. 0 when a session of this epoch may begin, if it does so at once. */
-static int
-admit_locked (struct sessions *s, struct client *client, uint64_t epoch)
+static bool
+is_barred (const struct session *session)
 {
+  return atomic_load (&session->state) & BARRED;
+}
+
+/* Is that the same client? */
+static bool
+is_same_client (const struct session *a, const struct session *b)
+{
+  if (a->client && b->client)
+    return a->client == b->client;
+  return *a->peer && strcmp (a->peer, b->peer) == 0;
+}
+
+/* => holds s->mutex. Another client that has the export of this session, which is not in the list yet; NULL: nobody. */
+static const struct session *
+find_rival_locked (struct sessions *s, const struct session *session)
+{
+  mutex_assert_held (&s->mutex);
+  for (const struct session *other = s->first; other; other = other->next)
+    if (other->export == session->export && !is_barred (other) && !is_same_client (other, session))
+      return other;
+  return NULL;
+}
+
+/* => holds s->mutex. NULL: it is not held. */
+static struct session_hold *
+find_hold_locked (struct sessions *s, const struct export *e)
+{
+  struct session_hold *hold = s->holds;
+
+  mutex_assert_held (&s->mutex);
+  while (hold && hold->export != e)
+    hold = hold->next;
+  return hold;
+}
+
+/* => holds s->mutex, but not while it waits. */
+static int
+wait_released_locked (struct sessions *s, struct session_hold *hold)
+{
+  bool gone;
+
+  mutex_assert_held (&s->mutex);
+  hold->nwaiting++;
+  while (!hold->released)
+    mutex_wait (&s->mutex, &s->changed);
+  gone = hold->gone;
+  hold->nwaiting--;
+  pthread_cond_broadcast (&s->changed); /* who released it waits for that */
+  return gone ? -ENOENT : 0;
+}
+
+/* => holds s->mutex, but not while it waits. 0 when this session may begin, if it does so at once. */
+static int
+admit_locked (struct sessions *s, const struct session *session, bool exclusive)
+{
+  struct client *client = session->client;
+  uint64_t epoch = session->epoch;
+  struct session_hold *hold;
   int ret = 0;
 
   mutex_assert_held (&s->mutex);
   while (ret == 0) {
     if (s->halted)
       mutex_wait (&s->mutex, &s->changed);
+    else if ((hold = find_hold_locked (s, session->export)))
+      ret = wait_released_locked (s, hold);
+    else if (client && epoch < client->epoch)
+      ret = -ESTALE;
+    else if (exclusive && find_rival_locked (s, session))
+      ret = -EBUSY;
     else if (!client)
       return 0;
-    else if (epoch < client->epoch)
-      ret = -ESTALE;
     else if (epoch > client->epoch)
       bar_others_locked (s, client, epoch);
     else if (!client->noted && !client->noting)
       ret = note_locked (s, client, epoch);
-    else if (client->noting || is_busy_locked (s, client, epoch))
+    else if (client->noting || is_busy_locked (s, client, epoch, NULL))
       mutex_wait (&s->mutex, &s->changed);
     else
       return 0;
@@ -264,40 +335,59 @@ admit_locked (struct sessions *s, struct client *client, uint64_t epoch)
   return ret;
 }
 
+/* => holds s->mutex. */
+static void
+name_holder_locked (struct sessions *s, const struct session *session, struct session_wish *wish)
+{
+  const struct session *rival = find_rival_locked (s, session);
+  const char *peer = rival && *rival->peer ? rival->peer : "an unknown peer";
+
+  if (rival && rival->client)
+    snprintf (wish->holder, sizeof wish->holder, "%s (%s)", strrchr (rival->client->key, '@') + 1,
+              peer);
+  else
+    snprintf (wish->holder, sizeof wish->holder, "%s", peer);
+}
+
 /* => holds s->mutex, but not while it waits. */
 static int
-begin_session_locked (struct sessions *s, struct session *session, const char *id)
+begin_session_locked (struct sessions *s, struct session *session, struct session_wish *wish)
 {
+  char key[KEY_BYTES];
   int ret = 0;
 
   mutex_assert_held (&s->mutex);
-  if (*id) {
-    ret = get_client_locked (s, id, session->epoch, &session->client);
+  if (*wish->name->id) {
+    if (snprintf (key, sizeof key, "%s@%s", wish->name->export, wish->name->id) >= KEY_BYTES)
+      return -ENAMETOOLONG;
+    ret = get_client_locked (s, key, session->epoch, &session->client);
     if (ret < 0)
       return ret;
     session->client->nusers++;
   }
-  ret = admit_locked (s, session->client, session->epoch);
+  ret = admit_locked (s, session, wish->exclusive);
+  if (ret == -EBUSY)
+    name_holder_locked (s, session, wish);
   if (ret == 0) {
     session->next = s->first;
     s->first = session;
-  } else
+  } else if (session->client)
     session->client->nusers--;
   return ret;
 }
 
 int
-session_open (struct sessions *s, struct export *e, const struct session_name *name,
-              struct session **ret)
+session_open (struct sessions *s, struct session_wish *wish, struct session **ret)
 {
   struct session *session = aligned_alloc (CACHE_LINE, sizeof *session);
   int err;
 
   if (!session)
     return -ENOMEM;
-  *session = (struct session){ .sessions = s, .export = e, .epoch = name->epoch };
+  *session = (struct session){ .sessions = s, .export = wish->export, .epoch = wish->name->epoch };
+  snprintf (session->peer, sizeof session->peer, "%s", wish->peer);
   mutex_lock (&s->mutex);
-  err = begin_session_locked (s, session, name->id);
+  err = begin_session_locked (s, session, wish);
   mutex_unlock (&s->mutex);
   if (err < 0) {
     free (session);
@@ -329,6 +419,83 @@ struct export *
 session_export (const struct session *session)
 {
   return session->export;
+}
+
+const char *
+session_peer (const struct session *session)
+{
+  return session->peer;
+}
+
+/* => holds s->mutex. */
+static unsigned
+count_locked (struct sessions *s, const struct export *e)
+{
+  unsigned n = 0;
+
+  mutex_assert_held (&s->mutex);
+  for (const struct session *session = s->first; session; session = session->next)
+    n += session->export == e && !is_barred (session);
+  return n;
+}
+
+unsigned
+sessions_count (struct sessions *s, const struct export *e)
+{
+  unsigned n;
+
+  mutex_lock (&s->mutex);
+  n = count_locked (s, e);
+  mutex_unlock (&s->mutex);
+  return n;
+}
+
+unsigned
+sessions_bar (struct sessions *s, const struct export *e)
+{
+  unsigned n;
+
+  mutex_lock (&s->mutex);
+  n = count_locked (s, e);
+  for (struct session *session = s->first; session; session = session->next)
+    if (session->export == e)
+      atomic_fetch_or (&session->state, BARRED);
+  while (is_busy_locked (s, NULL, 0, e))
+    mutex_wait (&s->mutex, &s->changed);
+  mutex_unlock (&s->mutex);
+  return n;
+}
+
+int
+sessions_hold (struct sessions *s, struct session_hold *hold, const struct export *e)
+{
+  int ret = -EBUSY;
+
+  mutex_lock (&s->mutex);
+  if (count_locked (s, e) == 0 && !is_busy_locked (s, NULL, 0, e) && !find_hold_locked (s, e)) {
+    *hold = (struct session_hold){ .export = e, .next = s->holds };
+    s->holds = hold;
+    ret = 0;
+  }
+  mutex_unlock (&s->mutex);
+  return ret;
+}
+
+void
+sessions_release (struct sessions *s, struct session_hold *hold, bool gone)
+{
+  struct session_hold **link = &s->holds;
+
+  mutex_lock (&s->mutex);
+  while (*link != hold)
+    link = &(*link)->next;
+  *link = hold->next;
+  hold->gone = gone;
+  hold->released = true;
+  pthread_cond_broadcast (&s->changed);
+  while (hold->nwaiting > 0)
+    mutex_wait (&s->mutex, &s->changed);
+  mutex_unlock (&s->mutex);
 }
 
 static void
@@ -390,7 +557,7 @@ wait_idle_locked (struct sessions *s, unsigned timeout_ms)
                           .tv_nsec = (long) (end_ns % NS_PER_SECOND) };
 
   mutex_assert_held (&s->mutex);
-  while (is_busy_locked (s, NULL, 0)) {
+  while (is_busy_locked (s, NULL, 0, NULL)) {
     if (now_ns () >= end_ns)
       return -ETIMEDOUT;
     mutex_timedwait (&s->mutex, &s->changed, &end);

@@ -22,6 +22,8 @@
 #include "manifest.h"
 #include "mapfile.h"
 #include "mutex.h"
+#include "pagesum.h"
+#include "units.h"
 
 static const char lock_name[] = "lock", map_prefix[] = "map-";
 
@@ -180,34 +182,42 @@ map_name (uint64_t number, char name[MAP_NAME_BYTES])
   snprintf (name, MAP_NAME_BYTES, "%s%" PRIu64, map_prefix, number);
 }
 
-/* Is this the name of a map file that was not there before? */
+/* Is this the name of a map file that the manifest does not know? */
 static bool
-is_new_map (const struct state *s, const char *name)
+is_unknown_map (const struct manifest *m, const char *name)
 {
-  char known[MAP_NAME_BYTES];
+  uint64_t number;
+  char *end;
 
   if (strncmp (name, map_prefix, strlen (map_prefix)) != 0)
     return false;
-  for (unsigned i = 0; i < s->before.nexports; i++) {
-    map_name (s->before.exports[i].number, known);
-    if (strcmp (name, known) == 0)
+  number = strtoull (name + strlen (map_prefix), &end, 10);
+  for (unsigned i = 0; i < m->nexports && !*end; i++)
+    if (m->exports[i].number == number)
       return false;
-  }
   return true;
+}
+
+static int
+remove_unknown_maps (struct state *s, const struct manifest *m)
+{
+  const struct dirent *entry;
+  DIR *dir = list (s);
+
+  if (!dir)
+    return complain (s->dir, "can't be listed");
+  while ((entry = readdir (dir)))
+    if (is_unknown_map (m, entry->d_name))
+      unlinkat (s->dirfd, entry->d_name, 0);
+  closedir (dir);
+  return 0;
 }
 
 /* Put the manifest back, and remove the maps that only the new one knows. */
 static void
 undo_updates (struct state *s)
 {
-  const struct dirent *entry;
-  DIR *dir = list (s);
-
-  while (dir && (entry = readdir (dir)))
-    if (is_new_map (s, entry->d_name))
-      unlinkat (s->dirfd, entry->d_name, 0);
-  if (dir)
-    closedir (dir);
+  remove_unknown_maps (s, &s->before);
   if (s->found)
     manifest_save (s->dirfd, s->dir, &s->before);
   else
@@ -309,6 +319,52 @@ state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *n
 
   map_name (number, name);
   return mapfile_repair (s->dirfd, s->dir, name, npages, nlost);
+}
+
+int
+state_finish_resize (struct state *s, uint64_t number, uint64_t from_npages, uint64_t to_npages)
+{
+  char name[MAP_NAME_BYTES];
+
+  map_name (number, name);
+  return mapfile_finish_resize (s->dirfd, s->dir, name, from_npages, to_npages);
+}
+
+int
+state_finish_pass (struct state *s, const struct manifest_export *from,
+                   const struct manifest_export *to)
+{
+  uint64_t from_npages = from->size_bytes >> PAGE_SHIFT, to_npages = to->size_bytes >> PAGE_SHIFT;
+  struct mapfile *from_map = NULL, *to_map = NULL;
+  int ret = state_finish_resize (s, from->number, 0, from_npages); /* see mapfile_empty */
+
+  if (ret == 0)
+    ret = state_map (s, from->number, from_npages, false, &from_map);
+  if (ret == 0)
+    ret = state_map (s, to->number, to_npages, false, &to_map);
+  if (ret == 0)
+    ret = mapfile_pass (from_map, to_map, pagesum_export_key (from->name),
+                        pagesum_export_key (to->name));
+  if (from_map)
+    mapfile_close (from_map);
+  if (to_map)
+    mapfile_close (to_map);
+  return ret;
+}
+
+void
+state_remove_map (struct state *s, uint64_t number)
+{
+  char name[MAP_NAME_BYTES];
+
+  map_name (number, name);
+  unlinkat (s->dirfd, name, 0);
+}
+
+int
+state_sweep (struct state *s)
+{
+  return remove_unknown_maps (s, &s->manifest);
 }
 
 void

@@ -18,6 +18,7 @@
 
 struct drum;
 struct manifest;
+struct manifest_export;
 struct mapfile;
 struct state;
 
@@ -50,6 +51,17 @@ int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, s
 
 /* Give one that should be there its size: see mapfile_repair. */
 int state_repair_map (struct state *s, uint64_t number, uint64_t npages, uint64_t *nlost);
+
+/* Remove the map file of an export that the manifest does not know (any more); or, at a start, all such. If that fails it does no harm. */
+void state_remove_map (struct state *s, uint64_t number);
+int state_sweep (struct state *s);
+
+/* Go on, at a start, with what was interrupted (see export.h), before the maps are opened: an export has as many pages as it was to have, of
+ * either number; the pages of from are to's. */
+int state_finish_resize (struct state *s, uint64_t number, uint64_t from_npages,
+                         uint64_t to_npages);
+int state_finish_pass (struct state *s, const struct manifest_export *from,
+                       const struct manifest_export *to);
 
 /* What state_sync makes durable: the devices of this drum, and a map file, until state_forget. -ENOMEM */
 void state_set_drum (struct state *s, struct drum *d);

@@ -47,7 +47,7 @@ bucket_of (uint64_t ns)
 void
 stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
 {
-  uint64_t ns = now_ns () - begin_ns;
+  uint64_t now = now_ns (), ns = now - begin_ns;
 
   atomic_fetch_sub_explicit (&s->in_flight, 1, memory_order_relaxed);
   add (&s->nrequests, 1);
@@ -56,6 +56,7 @@ stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
   else
     add (&s->nbytes, nbytes);
   add (&s->total_ns, ns);
+  atomic_store_explicit (&s->last_ns, now, memory_order_relaxed);
   add (&s->bucket[bucket_of (ns)], 1);
 }
 
@@ -67,6 +68,7 @@ stats_read (const struct stats *s, struct stats_snapshot *snapshot)
     .nbytes = get (&s->nbytes),
     .nerrors = get (&s->nerrors),
     .total_ns = get (&s->total_ns),
+    .last_ns = get (&s->last_ns),
     .in_flight = atomic_load_explicit (&s->in_flight, memory_order_relaxed),
   };
   for (unsigned k = 0; k < STATS_BUCKETS; k++)

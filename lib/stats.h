@@ -21,13 +21,14 @@ struct stats {
   _Atomic uint64_t nbytes;  /* transferred without an error */
   _Atomic uint64_t nerrors; /* requests that failed */
   _Atomic uint64_t total_ns;
+  _Atomic uint64_t last_ns; /* when a request ended, now_ns; 0: none has */
   _Atomic uint32_t in_flight;
   _Atomic uint64_t bucket[STATS_BUCKETS];
 };
 
 /* What they say at one time. */
 struct stats_snapshot {
-  uint64_t nrequests, nbytes, nerrors, total_ns;
+  uint64_t nrequests, nbytes, nerrors, total_ns, last_ns;
   uint32_t in_flight;
   uint64_t bucket[STATS_BUCKETS];
 };

@@ -11,11 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "export.h"
+#include "exports.h"
 #include "job.h"
 #include "live.h"
 #include "log.h"
 #include "report.h"
+#include "service.h"
 #include "swapdev.h"
+#include "units.h"
 #include "utf8.h"
 
 typedef struct json_object json;
@@ -108,6 +112,78 @@ get_device (const struct call *call, const char **path)
     return -EINVAL;
   }
   return 0;
+}
+
+/* The name of an export; of length 0 it is the default one's. */
+static int
+get_name (const struct call *call, const char *key, const char **name)
+{
+  json *arg;
+
+  if (!json_object_object_get_ex (call->args, key, &arg) ||
+      !json_object_is_type (arg, json_type_string) ||
+      json_object_get_string_len (arg) != (int) strlen (json_object_get_string (arg))) {
+    log_error ("%s: name an export", key);
+    return -EINVAL;
+  }
+  *name = json_object_get_string (arg);
+  return 0;
+}
+
+/* Bytes, whole pages; *bytes stays as it is if they are not given. */
+static int
+get_pages (const struct call *call, const char *key, uint64_t *bytes)
+{
+  int64_t value = (int64_t) *bytes;
+  int ret = get_int (call, key, 0, INT64_MAX, &value);
+
+  if (ret == 0 && value % PAGE_BYTES) {
+    log_error ("%s: %lld is not a multiple of %u bytes", key, (long long) value, PAGE_BYTES);
+    return -EINVAL;
+  }
+  *bytes = (uint64_t) value;
+  return ret;
+}
+
+static int
+get_count (const struct call *call, const char *key, uint64_t *n)
+{
+  int64_t value = (int64_t) *n;
+  int ret = get_int (call, key, 0, INT64_MAX, &value);
+
+  *n = (uint64_t) value;
+  return ret;
+}
+
+/* Those that are not given stay as they are. */
+static int
+get_terms (const struct call *call, struct export_terms *terms)
+{
+  int64_t weight = terms->weight;
+  int ret;
+
+  if ((ret = get_pages (call, "reserve", &terms->reserve_bytes)) < 0 ||
+      (ret = get_pages (call, "limit", &terms->limit_bytes)) < 0 ||
+      (ret = get_int (call, "weight", 1, EXPORT_WEIGHT_MAX, &weight)) < 0 ||
+      (ret = get_count (call, "iops", &terms->iops)) < 0 ||
+      (ret = get_count (call, "bandwidth", &terms->bandwidth)) < 0 ||
+      (ret = get_bool (call, "exclusive", &terms->exclusive)) < 0)
+    return ret;
+  terms->weight = (unsigned) weight;
+  return 0;
+}
+
+/* A size that must be given. */
+static int
+get_size (const struct call *call, uint64_t *bytes)
+{
+  int ret = get_pages (call, "size", bytes);
+
+  if (ret == 0 && *bytes == 0) {
+    log_error ("size: is not given: a multiple of %u bytes above 0", PAGE_BYTES);
+    return -EINVAL;
+  }
+  return ret;
 }
 
 static int
@@ -331,10 +407,120 @@ verb_shutdown (const struct call *call)
   return ret;
 }
 
+static int
+verb_export_add (const struct call *call)
+{
+  struct export_spec spec = { .terms = { .weight = EXPORT_WEIGHT_DEFAULT } };
+  const char *name;
+  int ret;
+
+  if ((ret = get_name (call, "export", &name)) < 0 ||
+      (ret = get_size (call, &spec.size_bytes)) < 0 || (ret = get_terms (call, &spec.terms)) < 0)
+    return ret;
+  spec.name = (char *) name;
+  return service_add_export (live_service (call->live), &spec);
+}
+
+static int
+verb_export_set (const struct call *call)
+{
+  struct service *service = live_service (call->live);
+  struct export_terms terms = { .weight = EXPORT_WEIGHT_DEFAULT };
+  const char *name;
+  struct export *e;
+  int ret = get_name (call, "export", &name);
+
+  if (ret < 0)
+    return ret;
+  e = exports_get (service->exports, name); /* if there is none, service_set_export says so */
+  if (e) {
+    export_get_terms (e, &terms);
+    export_release (e);
+  }
+  ret = get_terms (call, &terms);
+  return ret < 0 ? ret : service_set_export (service, name, &terms);
+}
+
+static int
+verb_export_fill (const struct call *call)
+{
+  uint64_t offset = 0, length = UINT64_MAX, reserve_bytes;
+  const char *name;
+  int ret;
+
+  if ((ret = get_name (call, "export", &name)) < 0 ||
+      (ret = get_count (call, "offset", &offset)) < 0 ||
+      (json_object_object_get_ex (call->args, "length", NULL) &&
+       (length = 0, ret = get_count (call, "length", &length)) < 0))
+    return ret;
+  ret = service_fill_export (live_service (call->live), name, length, offset, &reserve_bytes);
+  if (ret == 0)
+    json_object_object_add (call->reply, "reserve", json_object_new_uint64 (reserve_bytes));
+  return ret;
+}
+
+static int
+verb_export_takeover (const struct call *call)
+{
+  const char *name;
+  unsigned n;
+  int ret = get_name (call, "export", &name);
+
+  if (ret == 0)
+    ret = service_take_over (live_service (call->live), name, &n);
+  if (ret == 0)
+    json_object_object_add (call->reply, "sessions", json_object_new_uint64 (n));
+  return ret;
+}
+
+static int
+verb_export_remove (const struct call *call)
+{
+  const char *name;
+  uint64_t job;
+  int ret = get_name (call, "export", &name);
+
+  if (ret == 0)
+    ret = live_remove_export (call->live, name, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
+static int
+verb_export_resize (const struct call *call)
+{
+  uint64_t size_bytes = 0, job;
+  const char *name;
+  int ret;
+
+  if ((ret = get_name (call, "export", &name)) < 0 || (ret = get_size (call, &size_bytes)) < 0)
+    return ret;
+  ret = live_resize_export (call->live, name, size_bytes, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
+static int
+verb_export_move (const struct call *call)
+{
+  const char *from, *to;
+  uint64_t job;
+  int ret;
+
+  if ((ret = get_name (call, "from", &from)) < 0 || (ret = get_name (call, "to", &to)) < 0)
+    return ret;
+  ret = live_move_export (call->live, from, to, &job);
+  if (ret == 0)
+    reply_job (call, job);
+  return ret;
+}
+
 static const struct verb {
   const char *name;
   int (*run) (const struct call *call);
-  const char *args[6]; /* that it knows, and NULL */
+  const char *args[9]; /* that it knows, and NULL */
 } verbs[] = {
   { "status", verb_status, { "fragmentation" } },
   { "map", verb_map, { "cells" } },
@@ -347,6 +533,17 @@ static const struct verb {
   { "cancel", verb_cancel, { "job" } },
   { "wait", verb_wait, { "job", "seconds" } },
   { "shutdown", verb_shutdown, { "seconds", "force" } },
+  { "export-add",
+    verb_export_add,
+    { "export", "size", "reserve", "limit", "weight", "iops", "bandwidth", "exclusive" } },
+  { "export-set",
+    verb_export_set,
+    { "export", "reserve", "limit", "weight", "iops", "bandwidth", "exclusive" } },
+  { "export-fill", verb_export_fill, { "export", "offset", "length" } },
+  { "export-takeover", verb_export_takeover, { "export" } },
+  { "export-remove", verb_export_remove, { "export" } },
+  { "export-resize", verb_export_resize, { "export", "size" } },
+  { "export-move", verb_export_move, { "from", "to" } },
 };
 
 static const struct verb *

@@ -17,11 +17,14 @@
 #include "lib/readahead.h"
 #include "lib/service.h"
 #include "lib/swapdev.h"
+#include "lib/terms.h"
 #include "lib/units.h"
 #include "lib/utf8.h"
 
 static struct swapdev_spec *devices;
-static bool force;
+static struct export_spec *exports;
+static struct export_template *templates;
+static bool force, overcommit = true;
 static char *control; /* path of the socket */
 static char *state;   /* and of the folder */
 static struct service_config config = { .stripe_bytes = STRIPE_DEFAULT_BYTES, .checksum = true };
@@ -51,6 +54,36 @@ add_device (const char *value)
   if (ret < 0)
     return ret;
   return make_absolute (&devices[config.ndevices++]);
+}
+
+static int
+add_export (const char *value)
+{
+  struct export_spec *more = realloc (exports, (config.nexports + 1) * sizeof *exports);
+  int ret;
+
+  if (!more)
+    return -ENOMEM;
+  exports = more;
+  ret = parse_export (value, &exports[config.nexports]);
+  if (ret == 0)
+    config.nexports++;
+  return ret;
+}
+
+static int
+add_template (const char *value)
+{
+  struct export_template *more = realloc (templates, (config.ntemplates + 1) * sizeof *templates);
+  int ret;
+
+  if (!more)
+    return -ENOMEM;
+  templates = more;
+  ret = parse_template (value, &templates[config.ntemplates]);
+  if (ret == 0)
+    config.ntemplates++;
+  return ret;
 }
 
 static int
@@ -125,6 +158,12 @@ config_key (const char *key, const char *value)
 {
   if (strcmp (key, "device") == 0)
     return add_device (value);
+  if (strcmp (key, "export") == 0)
+    return add_export (value);
+  if (strcmp (key, "template") == 0)
+    return add_template (value);
+  if (strcmp (key, "overcommit") == 0)
+    return parse_bool ("overcommit=", value, &overcommit);
   if (strcmp (key, "size") == 0)
     return set_size (value);
   if (strcmp (key, "stripe") == 0)
@@ -153,9 +192,40 @@ config_key (const char *key, const char *value)
   return -EINVAL;
 }
 
+static int
+compare_names (const void *a, const void *b)
+{
+  return strcmp (*(const char *const *) a, *(const char *const *) b);
+}
+
+/* No two exports with one name; there may be thousands. */
+static int
+check_exports (void)
+{
+  const char **names = malloc ((config.nexports + 1) * sizeof *names);
+  int ret = 0;
+
+  if (!names)
+    return -ENOMEM;
+  for (unsigned i = 0; i < config.nexports; i++)
+    names[i] = exports[i].name;
+  qsort (names, config.nexports, sizeof *names, compare_names);
+  for (unsigned i = 1; i < config.nexports && ret == 0; i++)
+    if (strcmp (names[i - 1], names[i]) == 0) {
+      log_error ("export \"%s\" is given twice: each needs a name of its own", names[i]);
+      ret = -EINVAL;
+    }
+  free (names);
+  return ret;
+}
+
 int
 config_complete (void)
 {
+  int ret = check_exports ();
+
+  if (ret < 0)
+    return ret;
   if (config.ndevices == 0) {
     log_error ("device=: no device is given: name at least one file or block device");
     return -EINVAL;
@@ -171,6 +241,9 @@ config_complete (void)
     }
   }
   config.devices = devices;
+  config.no_overcommit = !overcommit;
+  config.exports = exports;
+  config.templates = templates;
   config.state_dir = state;
   return 0;
 }
@@ -192,10 +265,18 @@ config_free (void)
 {
   for (unsigned i = 0; i < config.ndevices; i++)
     free ((char *) devices[i].path);
+  for (unsigned i = 0; i < config.nexports; i++)
+    free (exports[i].name);
+  for (unsigned i = 0; i < config.ntemplates; i++)
+    free (templates[i].spec.name);
   free (devices);
+  free (exports);
+  free (templates);
   free (control);
   free (state);
   control = state = NULL;
   devices = NULL;
-  config.ndevices = 0;
+  exports = NULL;
+  templates = NULL;
+  config.ndevices = config.nexports = config.ntemplates = 0;
 }

@@ -24,7 +24,21 @@ void config_free (void);
   "                  prio=N (-1 to 32767, default -1): higher is used first, equals take turns.\n" \
   "                  size=SIZE: create a regular file of that size, allocated in full.\n"          \
   "                  maxio=N: at most N requests at once (1 to 65535, default no limit).\n"        \
-  "size=SIZE         Size of the export (default: all usable slots less those kept back).\n"       \
+  "size=SIZE         Size of the default export (default: all usable slots less those kept\n"      \
+  "                  back; with export= or template=: no default export).\n"                       \
+  "export=NAME,size=SIZE[,reserve=SIZE][,limit=SIZE][,weight=N][,iops=N]\n"                        \
+  "      [,bandwidth=SIZE][,exclusive=yes]   (any number)\n"                                       \
+  "                  One more export; a comma in NAME is written ,,.\n"                            \
+  "                  reserve=SIZE: kept for it alone; limit=SIZE: the most that it may take.\n"    \
+  "                  weight=N (1 to 10000, default 100): its share while others want theirs.\n"    \
+  "                  iops=N, bandwidth=SIZE: at most so much a second (default: no limit).\n"      \
+  "                  exclusive=yes: one client at a time.\n"                                       \
+  "template=PATTERN,size=SIZE[,max=N][,expire=TIME][,...]   (any number)\n"                        \
+  "                  Make an export when a client first asks for a name like PATTERN (host-*).\n"  \
+  "                  max=N: at most N of them at once (default: no limit).\n"                      \
+  "                  expire=TIME (90s, 15min, 12h, 7d): one that nobody has used for so long\n"    \
+  "                  goes (default never). The rest as for export=, but exclusive=yes.\n"          \
+  "overcommit=no     Refuse exports that are larger together than the drum (default yes).\n"       \
   "stripe=SIZE       How much goes to one device before the next of equal priority (default "      \
   "64K).\n"                                                                                        \
   "force=yes         Take devices that carry a signature, or files that are not empty.\n"          \

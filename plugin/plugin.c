@@ -6,17 +6,22 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/vm_sockets.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include "config-keys.h"
+#include "keepalive.h"
 #include "lib/export.h"
+#include "lib/exports.h"
 #include "lib/log.h"
 #include "lib/service.h"
 #include "lib/session.h"
@@ -132,55 +137,65 @@ drum_dump_plugin (void)
 static int
 drum_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
-  return nbdkit_add_export (exports, export_name (service.export), NULL);
+  struct export *e = NULL;
+
+  while ((e = exports_next (service.exports, e)))
+    if (nbdkit_add_export (exports, export_name (e), NULL) == -1) {
+      export_release (e);
+      return -1;
+    }
+  return 0;
 }
 
 static const char *
 drum_default_export (int readonly, int is_tls)
 {
-  return export_name (service.export);
+  struct export *e = exports_get (service.exports, "");
+
+  if (!e)
+    return NULL;
+  export_release (e);
+  return "";
 }
 
-static struct session *
-open_session (const char *text, const struct session_name *name)
+/* Where the client of this connection is, as session.h wants it; and it is asked after. */
+static void
+meet_peer (char peer[SESSION_PEER_MAX + 1])
 {
-  struct session *session;
-  int ret = session_open (service.sessions, service.export, name, &session);
+  struct sockaddr_storage addr;
+  socklen_t len = sizeof addr;
 
-  if (ret == 0)
-    return session;
-  if (ret == -ESTALE)
-    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
-  else
-    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
-  return NULL;
+  *peer = 0;
+  if (nbdkit_peer_name ((struct sockaddr *) &addr, &len) == -1)
+    return;
+  keepalive_start ((struct sockaddr *) &addr, len);
+  if (addr.ss_family == AF_UNIX)
+    snprintf (peer, SESSION_PEER_MAX + 1, "process %lld", (long long) nbdkit_peer_pid ());
+  else if (addr.ss_family == AF_VSOCK)
+    snprintf (peer, SESSION_PEER_MAX + 1, "vsock %u", ((struct sockaddr_vm *) &addr)->svm_cid);
+  else if (getnameinfo ((struct sockaddr *) &addr, len, peer, SESSION_PEER_MAX + 1, NULL, 0,
+                        NI_NUMERICHOST) != 0)
+    *peer = 0;
 }
 
 static void *
 drum_open (int readonly)
 {
   const char *text = nbdkit_export_name ();
-  struct session_name name;
+  char peer[SESSION_PEER_MAX + 1];
   struct session *session;
 
-  if (!text || session_parse (text, &name) < 0 ||
-      strcmp (name.export, export_name (service.export)) != 0) {
-    log_error ("there is no export \"%s\": the only one is \"%s\"", text ? text : "?",
-               export_name (service.export));
+  if (!text)
     return NULL;
-  }
   service_enter_connection (&service);
-  session = open_session (text, &name);
-  if (session)
-    export_count_client (service.export, 1);
-  return session;
+  meet_peer (peer);
+  return service_open (&service, text, peer, &session) == 0 ? session : NULL;
 }
 
 static void
 drum_close (void *handle)
 {
-  export_count_client (session_export (handle), -1);
-  session_close (handle);
+  service_close (&service, handle);
 }
 
 static const char *

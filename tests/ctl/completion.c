@@ -46,16 +46,36 @@ from_help (const char *verb, const char *pattern)
 Test (completion, verbs)
 {
   cr_assert_str_eq (complete ("drumctl \"\""),
-                    from_help ("", "/^Verbs/,/^$/s/^ \\([a-z]*\\) .*/\\1/p"));
+                    from_help ("", "/^Verbs/,/^$/s/^ \\([a-z-]*\\) .*/\\1/p"));
   cr_assert_str_eq (complete ("drumctl re"), "rebalance\nremove\n");
 }
 
 Test (completion, options)
 {
-  static const char *const verbs[] = { "",          "list",    "status",   "watch",
-                                       "map",       "metrics", "add",      "remove",
-                                       "rebalance", "scrub",   "priority", "maxio",
-                                       "jobs",      "wait",    "cancel",   "shutdown" };
+  static const char *const verbs[] = { "",
+                                       "list",
+                                       "status",
+                                       "watch",
+                                       "map",
+                                       "metrics",
+                                       "add",
+                                       "remove",
+                                       "rebalance",
+                                       "scrub",
+                                       "priority",
+                                       "maxio",
+                                       "jobs",
+                                       "wait",
+                                       "cancel",
+                                       "shutdown",
+                                       "exports",
+                                       "export-add",
+                                       "export-set",
+                                       "export-resize",
+                                       "export-move",
+                                       "export-fill",
+                                       "export-takeover",
+                                       "export-remove" };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s --", verbs[i])),
@@ -65,11 +85,11 @@ Test (completion, options)
 
 Test (completion, columns)
 {
-  static const char *const verbs[] = { "list", "jobs" };
+  static const char *const verbs[] = { "list", "jobs", "exports" };
 
-  for (unsigned i = 0; i < 2; i++)
+  for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
     cr_assert_str_eq (complete (str ("drumctl %s -o \"\"", verbs[i])),
-                      from_help (verbs[i], "/^Columns/,$s/^ . \\([A-Z%]*\\) .*/\\1/p"));
+                      from_help (verbs[i], "/^Columns/,$s/^ . \\([A-Z%-]*\\) .*/\\1/p"));
   cr_assert_str_eq (complete ("drumctl list -o NAME,PR"), "NAME,PRIO\n");
   cr_assert_str_eq (complete ("drumctl list --output +UU"), "+UUID\n");
 }
@@ -83,7 +103,17 @@ Test (completion, devices)
   cr_assert_str_eq (complete (str ("drumctl -s %s remove /srv/swap/n", fake_socket ())),
                     "/srv/swap/new\n");
   cr_assert_str_eq (complete ("drumctl scrub /dev/"), "/dev/nvme0n1p3\n/dev/nvme1n1p3\n");
-  cr_assert_str_eq (complete ("drumctl wait \"\""), "1\n2\n3\n4\n");
+  cr_assert_str_eq (complete ("drumctl wait \"\""), "1\n2\n3\n4\n5\n");
   unsetenv ("DRUM_CONTROL");
   cr_assert_str_eq (complete ("drumctl remove \"\""), "\n");
+}
+
+/* The default one has no name. */
+Test (completion, exports)
+{
+  cr_assert_str_eq (complete ("drumctl exports \"\""), "''\nhost-7\nvm\\ \\\"1\\\"\n");
+  cr_assert_str_eq (complete ("drumctl export-set h"), "host-7\n");
+  cr_assert_str_eq (complete ("drumctl export-move host-7 v"), "vm\\ \\\"1\\\"\n");
+  cr_assert_str_eq (complete ("drumctl export-add h"), "\n");
+  cr_assert_str_eq (complete ("drumctl export-set host-7 --exclusive \"\""), "no\nyes\n");
 }

@@ -138,6 +138,23 @@ Test (errors, usage)
     { { "priority", "a", "-2" }, "drumctl: a: \"-2\" is not a number from -1 to 32767" },
     { { "maxio", "a" }, "drumctl: maxio takes PATH N" },
     { { "maxio", "a", "65536" }, "drumctl: a: \"65536\" is not a number from 0 to 65535" },
+    { { "exports", "-o", "NAME,FOO" },
+      "drumctl: FOO: there is no such column; there are NAME SIZE USED " },
+    { { "export-add" }, "drumctl: export-add takes NAME\nTry 'drumctl export-add --help'" },
+    { { "export-add", "vm" }, "drumctl: vm: of what size? --size 8G, say" },
+    { { "export-add", "vm", "--size=0" }, "drumctl: --size: must be more than 0" },
+    { { "export-add", "vm", "--size=1G", "--limit=x" }, "drumctl: --limit: \"x\" is not a size" },
+    { { "export-add", "vm", "--weight=0" }, "--weight: \"0\" is not a number from 1 to 10000" },
+    { { "export-add", "vm", "--iops=-1" }, "--iops: \"-1\" is not a number from 0 to " },
+    { { "export-add", "vm", "--exclusive=no" }, "option '--exclusive' doesn't allow an argument" },
+    { { "export-set", "vm" }, "drumctl: nothing to change; --limit 4G, say" },
+    { { "export-set", "vm", "--exclusive=x" }, "--exclusive: \"x\" is neither yes nor no" },
+    { { "export-set", "vm", "--size=1G" }, "drumctl: unrecognized option '--size=1G'" },
+    { { "export-fill", "vm", "--length=0" }, "drumctl: --length: must be more than 0" },
+    { { "export-resize", "vm" }, "drumctl: export-resize takes NAME SIZE" },
+    { { "export-resize", "vm", "+-1G" }, "drumctl: SIZE: \"-1G\" is not a size" },
+    { { "export-resize", "vm", "-0" }, "drumctl: SIZE: must be more than 0" },
+    { { "export-move", "vm" }, "drumctl: export-move takes FROM TO" },
     { { "cancel", "x" }, "drumctl: job: \"x\" is not a number" },
     { { "wait", "0" }, "drumctl: job: \"0\" is not a number" },
     { { "map", "--cells", "1025" }, "drumctl: --cells: \"1025\" is not a number from 1 to 1024" },
@@ -154,9 +171,12 @@ Test (errors, usage)
 
 Test (errors, help)
 {
-  static const char *const verbs[] = { "list",  "status", "watch",     "map",   "metrics",
-                                       "add",   "remove", "rebalance", "scrub", "priority",
-                                       "maxio", "jobs",   "wait",      "cancel" };
+  static const char *const verbs[] = {
+    "list",        "status",      "watch",           "map",          "metrics",    "add",
+    "remove",      "rebalance",   "scrub",           "priority",     "maxio",      "jobs",
+    "wait",        "cancel",      "exports",         "export-add",   "export-set", "export-resize",
+    "export-move", "export-fill", "export-takeover", "export-remove"
+  };
   char *all = RUN ("--help").out;
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {

@@ -52,6 +52,18 @@ fake_requests (void)
   return copy;
 }
 
+void
+fake_expect_request (const char *const *args, const char *request)
+{
+  char *before = fake_requests (), *line;
+  struct result r = run_drumctl (args);
+
+  cr_assert_eq (r.status, 0, "%s: %s", args[0], r.err);
+  line = fake_requests () + strlen (before);
+  *strchr (line, '\n') = '\0';
+  cr_assert_str_eq (line, str ("{\"version\":1,%s}", request));
+}
+
 static const struct fake_reply *
 choose (const char *line)
 {

@@ -27,6 +27,9 @@ const char *fake_socket (void);
 /* All requests that have come, each on a line, as they came. */
 char *fake_requests (void);
 
+/* This ends well, and the first request that it sends is {"version":1,REQUEST}. */
+void fake_expect_request (const char *const *args, const char *request);
+
 /* A file beside this one, as one line: {"version": 1, ...}. */
 char *fake_canned (const char *name);
 

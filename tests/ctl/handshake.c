@@ -428,6 +428,41 @@ Test (handshake, nbdkit_says_what_it_can)
                 NBD_FLAG_SEND_TRIM | NBD_FLAG_CAN_MULTI_CONN);
 }
 
+/* The name that the server hears, as long as which the export of nbdkit's info is. */
+static void
+expect_name (const struct nbdclient_server *server, const char *name, const char *id,
+             uint64_t epoch, const char *heard)
+{
+  const struct nbdclient_session session = { name, id, epoch };
+  char why[NBDCLIENT_WHY_BYTES], text[64];
+  struct nbdclient_export export;
+  static const unsigned char ask[16] = "\x25\x60\x95\x13";
+  unsigned char request[28] = { 0 }, reply[16];
+  int fd = nbdclient_open (server, &session, PATIENCE_MS, &export, why);
+
+  cr_assert_geq (fd, 0, "%s: %s", heard, why);
+  cr_assert_eq (export.size_bytes, strlen (heard), "%s", heard);
+  memcpy (request, ask, sizeof ask);
+  request[27] = (unsigned char) export.size_bytes;
+  cr_assert_eq (send (fd, request, sizeof request, 0), sizeof request);
+  cr_assert_eq (recv (fd, reply, sizeof reply, MSG_WAITALL), sizeof reply);
+  cr_assert_eq (recv (fd, text, export.size_bytes, MSG_WAITALL), (ssize_t) export.size_bytes);
+  cr_assert_eq (memcmp (text, heard, export.size_bytes), 0, "%s", heard);
+  close (fd);
+}
+
+/* Several exports of one server, by any name; "" has a session, too. */
+Test (handshake, names)
+{
+  struct nbdclient_server server = KIT ("info", "mode=exportname");
+
+  expect_name (&server, "host7", "me", 3, "host7@me.3");
+  expect_name (&server, "", "me", 1, "@me.1");
+  expect_name (&server, "a/b c\xc3\xb6@x", "me", UINT64_MAX,
+               "a/b c\xc3\xb6@x@me.18446744073709551615");
+  expect_name (&server, "host7", "", 1, "host7");
+}
+
 Test (handshake, nbdkit_of_the_old_style)
 {
   struct nbdclient_export export;
@@ -450,8 +485,9 @@ Test (handshake, nbdkit_cannot_open)
 {
   struct nbdclient_export export;
 
-  cr_assert_lt (
-    open_kit (KIT ("eval", "open=echo ENOENT no >&2; exit 1", "get_size=echo 1M"), &export, ""), 0);
+  cr_assert_eq (open_kit (KIT ("eval", "open=echo EBUSY no >&2; exit 1", "get_size=echo 1M"),
+                          &export, "no such export, or does not let us have it"),
+                -ENXIO);
 }
 
 Test (handshake, nobody_listens)

@@ -44,47 +44,37 @@ static const struct fake_reply at_once[] = {
   { 0 },
 };
 
-/* The first request that this sends. */
-static void
-expect_request (const char *const *args, const char *request)
-{
-  char *before = fake_requests (), *line;
-
-  cr_assert_eq (run_drumctl (args).status, 0);
-  line = fake_requests () + strlen (before);
-  *strchr (line, '\n') = '\0';
-  cr_assert_str_eq (line, str ("{\"version\":1,%s}", request));
-}
-
 Test (jobs, requests)
 {
   fake_start (at_once);
   cr_assert_eq (chdir (scratch_path (".")), 0);
-  expect_request (ARGS ("add", "/srv/a"), "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1");
-  expect_request (
+  fake_expect_request (ARGS ("add", "/srv/a"),
+                       "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1");
+  fake_expect_request (
     ARGS ("add", "/srv/a,,b,size=64M,prio=10", "--force"),
     "\"verb\":\"add\",\"device\":\"/srv/a,b\",\"prio\":10,\"size\":67108864,\"force\":true");
-  expect_request (ARGS ("add", "--prio", "-1", "--size=4K", "/srv/a"),
-                  "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"size\":4096");
-  expect_request (ARGS ("add", "/srv/a", "-p7"),
-                  "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":7");
-  expect_request (ARGS ("add", "/srv/a,maxio=4"),
-                  "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"maxio\":4");
-  expect_request (ARGS ("remove", "/srv/a,b", "--rate", "100M"),
-                  "\"verb\":\"remove\",\"device\":\"/srv/a,b\",\"rate\":104857600");
-  expect_request (ARGS ("remove", "-f", "/srv/\"\n"),
-                  "\"verb\":\"remove\",\"device\":\"/srv/\\\"\\n\",\"force\":true");
-  expect_request (ARGS ("rebalance"), "\"verb\":\"rebalance\"");
-  expect_request (ARGS ("rebalance", "-r", "1G"), "\"verb\":\"rebalance\",\"rate\":1073741824");
-  expect_request (ARGS ("scrub"), "\"verb\":\"scrub\"");
-  expect_request (ARGS ("scrub", "--rate=50M", "/srv/a,b"),
-                  "\"verb\":\"scrub\",\"device\":\"/srv/a,b\",\"rate\":52428800");
-  expect_request (ARGS ("priority", "/srv/a", "-1"),
-                  "\"verb\":\"priority\",\"prio\":-1,\"device\":\"/srv/a\"");
-  expect_request (ARGS ("maxio", "/srv/a", "0"),
-                  "\"verb\":\"maxio\",\"maxio\":0,\"device\":\"/srv/a\"");
-  expect_request (ARGS ("cancel", "3"), "\"verb\":\"cancel\",\"job\":3");
-  expect_request (ARGS ("wait", "3"), "\"verb\":\"wait\",\"job\":3,\"seconds\":0.1");
+  fake_expect_request (ARGS ("add", "--prio", "-1", "--size=4K", "/srv/a"),
+                       "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"size\":4096");
+  fake_expect_request (ARGS ("add", "/srv/a", "-p7"),
+                       "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":7");
+  fake_expect_request (ARGS ("add", "/srv/a,maxio=4"),
+                       "\"verb\":\"add\",\"device\":\"/srv/a\",\"prio\":-1,\"maxio\":4");
+  fake_expect_request (ARGS ("remove", "/srv/a,b", "--rate", "100M"),
+                       "\"verb\":\"remove\",\"device\":\"/srv/a,b\",\"rate\":104857600");
+  fake_expect_request (ARGS ("remove", "-f", "/srv/\"\n"),
+                       "\"verb\":\"remove\",\"device\":\"/srv/\\\"\\n\",\"force\":true");
+  fake_expect_request (ARGS ("rebalance"), "\"verb\":\"rebalance\"");
+  fake_expect_request (ARGS ("rebalance", "-r", "1G"),
+                       "\"verb\":\"rebalance\",\"rate\":1073741824");
+  fake_expect_request (ARGS ("scrub"), "\"verb\":\"scrub\"");
+  fake_expect_request (ARGS ("scrub", "--rate=50M", "/srv/a,b"),
+                       "\"verb\":\"scrub\",\"device\":\"/srv/a,b\",\"rate\":52428800");
+  fake_expect_request (ARGS ("priority", "/srv/a", "-1"),
+                       "\"verb\":\"priority\",\"prio\":-1,\"device\":\"/srv/a\"");
+  fake_expect_request (ARGS ("maxio", "/srv/a", "0"),
+                       "\"verb\":\"maxio\",\"maxio\":0,\"device\":\"/srv/a\"");
+  fake_expect_request (ARGS ("cancel", "3"), "\"verb\":\"cancel\",\"job\":3");
+  fake_expect_request (ARGS ("wait", "3"), "\"verb\":\"wait\",\"job\":3,\"seconds\":0.1");
 }
 
 /* The server's current folder is not ours. */
@@ -95,9 +85,9 @@ Test (jobs, relative_paths)
   fake_start (at_once);
   cr_assert_eq (chdir (scratch_path (".")), 0);
   cr_assert_not_null (cwd = getcwd (NULL, 0));
-  expect_request (ARGS ("remove", "a"), str ("\"verb\":\"remove\",\"device\":\"%s/a\"", cwd));
-  expect_request (ARGS ("add", "a,prio=1"),
-                  str ("\"verb\":\"add\",\"device\":\"%s/a\",\"prio\":1", cwd));
+  fake_expect_request (ARGS ("remove", "a"), str ("\"verb\":\"remove\",\"device\":\"%s/a\"", cwd));
+  fake_expect_request (ARGS ("add", "a,prio=1"),
+                       str ("\"verb\":\"add\",\"device\":\"%s/a\",\"prio\":1", cwd));
 }
 
 Test (jobs, done_at_once)
@@ -502,11 +492,11 @@ Test (jobs, shutdown)
 
   fake_start (replies);
   expect (ARGS ("shutdown"), 0, "the drum: shut down\n", "");
-  expect_request (ARGS ("shutdown"), "\"verb\":\"shutdown\",\"seconds\":60.0");
-  expect_request (ARGS ("shutdown", "--force", "--timeout", "0.5"),
-                  "\"verb\":\"shutdown\",\"seconds\":0.5,\"force\":true");
-  expect_request (ARGS ("-t", "1000000", "shutdown", "-f"),
-                  "\"verb\":\"shutdown\",\"seconds\":3.6e+03,\"force\":true");
+  fake_expect_request (ARGS ("shutdown"), "\"verb\":\"shutdown\",\"seconds\":60.0");
+  fake_expect_request (ARGS ("shutdown", "--force", "--timeout", "0.5"),
+                       "\"verb\":\"shutdown\",\"seconds\":0.5,\"force\":true");
+  fake_expect_request (ARGS ("-t", "1000000", "shutdown", "-f"),
+                       "\"verb\":\"shutdown\",\"seconds\":3.6e+03,\"force\":true");
   expect (ARGS ("shutdown", "now"), 2, "", "drumctl: shutdown takes no operands");
 }
 

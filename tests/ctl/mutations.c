@@ -74,9 +74,15 @@ expect_sane (const char *const *args)
 }
 
 static const char *const *const verbs[] = {
-  ARGS ("list", "-o", "+UUID,USE%"), ARGS ("status"),  ARGS ("watch", "--count", "1"),
-  ARGS ("jobs", "-o", "+DONE%"),     ARGS ("metrics"), ARGS ("watch", "--count", "1", "--json"),
+  ARGS ("list", "-o", "+UUID,USE%"),
+  ARGS ("status"),
+  ARGS ("watch", "--count", "1"),
+  ARGS ("jobs", "-o", "+DONE%"),
+  ARGS ("metrics"),
+  ARGS ("watch", "--count", "1", "--json"),
   ARGS ("status", "--json"),
+  ARGS ("exports"),
+  ARGS ("exports", "--json", "-o", "+USE%,TEMPLATE,BANDWIDTH,EXCLUSIVE"),
 };
 
 enum { NVERBS = sizeof verbs / sizeof verbs[0] };

@@ -149,15 +149,11 @@ Test (output, odd_files)
 /* Of every verb that prints. */
 Test (output, stdout_fails)
 {
-  static const char *const verbs[] = { "list",
-                                       "jobs --json",
-                                       "status",
-                                       "status --json",
-                                       "metrics",
-                                       "watch --count 1",
-                                       "watch --count 1 --json",
-                                       "--help",
-                                       "add --help" };
+  static const char *const verbs[] = {
+    "list",          "jobs --json", "exports",         "status",
+    "status --json", "metrics",     "watch --count 1", "watch --count 1 --json",
+    "--help",        "add --help"
+  };
 
   for (unsigned i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
     struct result r = run_shell (str ("$DRUMCTL %s >/dev/full", verbs[i]));

@@ -83,3 +83,18 @@ Test (swapon, unfit)
     strstr (run_shell (NBDKIT " -U - memory 8K --run '" CTL "/drum-swapon \"$uri\"'").err,
             ": is too small to swap on: 8192 bytes"));
 }
+
+/* A server that does not let us have an export may do so later: it is asked again. */
+Test (swapon, waits_for_an_export)
+{
+  char *err;
+
+  if (geteuid () != 0)
+    cr_skip_test ("only root gets so far");
+  err = run_shell (NBDKIT " -U - eval open='echo EBUSY >&2; exit 1' get_size='echo 1M' --run '" CTL
+                          "/drum-swapon --wait 1.5 \"$uri\"'")
+          .err;
+  cr_assert (strstr (err, "no such export, or does not let us have it; trying for 1.5 seconds\n"),
+             "%s", err);
+  cr_assert (strstr (err, "have it; if it is not a drum, --no-fence asks for NAME"), "%s", err);
+}

@@ -110,6 +110,19 @@ Test (watch, device_is_another_json)
   cr_assert_not_null (strstr (at, "\"read\":{\"requests\":250000.000,"), "%s", at);
 }
 
+/* An export that was not there before, in the place of one that has gone: what it has written, it has written since. */
+Test (watch, export_is_another)
+{
+  char *at = strstr (replies[1].text, "vm \\\"1\\\"");
+
+  cr_assert_not_null (at);
+  memcpy (at, "vm 2    ", 8);
+  at = strstr (RUN ("watch", "-c", "2", "-i", "0.01").out, "in the last 2.0 s:");
+  at = strstr (at, "\nvm 2 ");
+  cr_assert_not_null (at);
+  cr_assert_not_null (strstr (at, "\n  0 clients                 write    5.0    20K "), "%s", at);
+}
+
 static void
 expect_terminal (struct session *s, bool raw)
 {
@@ -255,4 +268,88 @@ Test (watch, count_on_a_terminal)
   session_expect (&s, LEFT);
   session_expect (&s, "in the last 2.0 s:");
   cr_assert_eq (session_end (&s), 0);
+}
+
+enum { NEXPORTS = 1000 };
+
+/* The canned status with a thousand exports, of which one has read so much, and another so much more than at first. */
+static char *
+fleet (const char *uptime, unsigned reads_of_7, unsigned reads_of_700)
+{
+  char *status = fake_canned ("status.json"), *from = strstr (status, "\"exports\":[") + 11;
+  char *to = strstr (status, "], \"jobs\""), *text = NULL, *at = strstr (status, "93784.25");
+  size_t len;
+  FILE *out = open_memstream (&text, &len);
+
+  memcpy (at, uptime, strlen (uptime));
+  fprintf (out, "%.*s", (int) (from - status), status);
+  for (unsigned i = 0; i < NEXPORTS; i++) {
+    fprintf (out,
+             "%s{\"name\":\"host-%u\",\"size\":8192,\"used\":4096,\"clients\":1,\"zero_pages\":0",
+             i ? "," : "", i);
+    for (unsigned op = 0; op < 4; op++) {
+      static const char *const ops[] = { "read", "write", "trim", "zero" };
+      unsigned n = op ? 0 : i == 7 ? reads_of_7 : i == 700 ? reads_of_700 : 0;
+
+      fprintf (out,
+               ",\"%s\":{\"requests\":%u,\"bytes\":0,\"errors\":0,\"in_flight\":0,"
+               "\"seconds\":0,\"histogram\":[%u",
+               ops[op], n, n);
+      for (unsigned k = 1; k < 28; k++)
+        fputs (",0", out);
+      fputs ("]}", out);
+    }
+    putc ('}', out);
+  }
+  fputs (to, out);
+  fclose (out);
+  return text;
+}
+
+/* Of a thousand exports those are there that have something to do, the busiest first, and the devices after them. */
+Test (watch, busiest)
+{
+  struct session s;
+
+  replies[0].text = fleet ("93784.25", 1000, 10);
+  replies[1].text = fleet ("93786.25", 1002, 14);
+  session_start (&s, 80, 23, ARGS ("watch", "--interval", "0.5"));
+  session_expect (&s, "since it started:");
+  session_expect (&s, "\nhost-7 ");
+  session_expect (&s, "\nhost-700 ");
+  session_expect (&s, "\nhost-0 ");
+  session_expect (&s, "\n(996 exports more, with less to do)");
+  session_expect (&s, "\nDEVICE ");
+  session_expect (&s, "\n/srv/swap/new ");
+  session_expect (&s, "in the last 2.0 s:");
+  session_expect (&s, "\nhost-700            4K  50% read     2.0 ");
+  session_expect (&s, "\nhost-7              4K  50% read     1.0 ");
+  cr_assert_eq (write (s.fd, "q", 1), 1);
+  cr_assert_eq (session_end (&s), 0);
+}
+
+/* A low window has the three busiest in any case; a high one, and what is no terminal, have all. */
+Test (watch, busiest_as_they_fit)
+{
+  struct session s;
+  char *out;
+
+  replies[0] = replies[1] = (struct fake_reply){ .text = fleet ("93784.25", 1000, 10) };
+  session_start (&s, 80, 12, ARGS ("watch", "--interval", "600"));
+  session_expect (&s, "\nhost-7 ");
+  session_expect (&s, "\nhost-700 ");
+  session_expect (&s, "\nhost-0 ");
+  session_expect (&s, "\n(997 exports more, with less to do)");
+  session_expect (&s, " lines more)");
+  cr_assert_eq (write (s.fd, "q", 1), 1);
+  cr_assert_eq (session_end (&s), 0);
+  session_start (&s, 80, 5 + 8 + 2 * NEXPORTS, ARGS ("watch", "--interval", "600"));
+  session_expect (&s, "\nhost-0 ");
+  session_expect (&s, "\nhost-999 ");
+  session_expect (&s, "\n/srv/swap/new ");
+  cr_assert_eq (write (s.fd, "q", 1), 1);
+  cr_assert_eq (session_end (&s), 0);
+  out = RUN ("watch", "--count", "1").out;
+  cr_assert_null (strstr (out, "exports more"));
+  cr_assert_not_null (strstr (out, "\nhost-999 "));
 }

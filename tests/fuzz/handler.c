@@ -18,6 +18,7 @@
 #include "lib/log.h"
 #include "lib/service.h"
 #include "lib/swapdev.h"
+#include "tests/unit/served.h"
 
 enum { DEVICE_BYTES = 256 << 10 };
 
@@ -85,7 +86,7 @@ handler_live (void)
     abort ();
   starting = false;
   for (uint64_t i = 0; i < 20; i++)
-    if (export_write (service.export, page, sizeof page, i * sizeof page) < 0)
+    if (export_write (served (&service), page, sizeof page, i * sizeof page) < 0)
       abort ();
   return live;
 }

@@ -185,14 +185,37 @@ Test (badinput, parameters)
     { { "@/good", "lock=" }, { "lock", "strict" } },
     { { "@/good", "direct=maybe" }, { "direct", "maybe" } },
     { { "@/good", "direct=" }, { "direct" } },
+    { { "@/good", "overcommit=maybe" }, { "overcommit", "maybe" } },
     { { "@/good", "readahead=5M" }, { "readahead", "5M", "4M" } },
     { { "@/good", "readahead=4095" }, { "readahead", "4096" } },
     { { "@/good", "readahead=" }, { "readahead" } },
     { { "@/good", "reset-on-mkswap=maybe" }, { "reset-on-mkswap", "maybe" } },
-    { { "@/good", "export=x,size=1M" }, { "export" } },
     { { "@/good", "nonsense=1" }, { "nonsense" } },
     { { "nonsense=1", "@/good" }, { "nonsense" } },
     { { "@/new,size=4M", "nonsense=1" }, { "nonsense" } },
+  };
+
+  EXPECT_REFUSED (rows);
+}
+
+/* Exports, and those to come; lib/parse.c's tests have the rest. */
+Test (badinput, exports)
+{
+  static const struct row rows[] = {
+    { { "@/good", "export=" }, { "export", "empty" } },
+    { { "@/good", "export=,size=1M" }, { "export", "empty", "size=" } },
+    { { "@/good", "export=x" }, { "export \"x\"", "size=" } },
+    { { "@/new,size=4M", "export=x,size=5000" }, { "export \"x\"", "size=", "4096" } },
+    { { "@/good", "export=x\ny,size=1M" }, { "export \"x\"", "control character" } },
+    { { "@/good", "export=x,size=1M,reserve=2M" }, { "export \"x\"", "reserve=", "1048576" } },
+    { { "@/good", "export=x,size=1M", "export=y,size=1M", "export=x,size=1M" },
+      { "export \"x\"", "twice" } },
+    { { "export=x,size=1M", "export=x,size=2M", "@/new,size=4M" }, { "export \"x\"", "twice" } },
+    { { "@/good", "export=x,size=1M,max=3" }, { "export \"x\"", "max=3" } },
+    { { "@/good", "template=*" }, { "template \"*\"", "size=" } },
+    { { "@/good", "template=*,size=1M,max=x" }, { "template \"*\"", "max=", "x" } },
+    { { "@/good", "template=*,size=1M,expire=1y" }, { "template \"*\"", "expire=", "12h" } },
+    { { "export=x,size=1M" }, { "device" } },
   };
 
   EXPECT_REFUSED (rows);

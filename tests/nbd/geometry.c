@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -70,6 +71,23 @@ Test (geometry, thin_size)
   client_expect_page (nbd, 1, 1, (UINT64_C (1) << 28) - 1);
   client_read (nbd, page, sizeof page, UINT64_C (1) << 39);
   client_expect_page (nbd, 0, 0, UINT64_C (1) << 27);
+  stop (&srv, nbd);
+}
+
+/* What is said again replaces what was said before: drum@.service has a state= of its own before the administrator's. */
+Test (geometry, the_last_one_counts)
+{
+  struct server srv;
+  struct nbd_handle *nbd;
+
+  server_start (&srv, &(struct server_options){
+                        .params = PARAMS (dev_path ("a,size=1M"), "size=2M",
+                                          str ("state=%s", run_path ("first")), "size=3M",
+                                          str ("state=%s", run_path ("last"))) });
+  nbd = client_open (&srv);
+  cr_assert_eq (nbd_get_size (nbd), 3 * MIB);
+  cr_assert_neq (access (run_path ("first"), F_OK), 0);
+  cr_assert_eq (access (run_path ("last"), F_OK), 0);
   stop (&srv, nbd);
 }
 

@@ -17,6 +17,7 @@
 
 #include "files.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 struct service service;
 struct live *live;
@@ -66,7 +67,7 @@ asking_setup (void)
                                    .create_bytes = bytes_of (B_SLOTS) };
   cr_assert_eq (service_start (&config, &service), 0, "%s", logged_last ());
   cr_assert_eq (live_create (&service, NULL, NULL, &live), 0);
-  stamped_init (&pages, service.export);
+  stamped_init (&pages, served (&service));
 }
 
 void

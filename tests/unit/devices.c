@@ -188,13 +188,20 @@ drum_heal (struct drum *d)
     }
 }
 
+int
+drum_take_runs (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+                unsigned *nruns)
+{
+  return drum_alloc (d, &(struct drum_demand){ .nnew = nnew, .nmove = nmove }, runs, nruns);
+}
+
 uint32_t
 drum_take (struct drum *d, uint32_t n)
 {
   struct slot_run runs[DRUM_BATCH];
   unsigned nruns;
 
-  cr_assert_eq (drum_alloc (d, n, 0, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (d, n, 0, runs, &nruns), 0);
   cr_assert_eq (nruns, 1, "%u slots came in %u runs", n, nruns);
   cr_assert_eq (runs[0].n, n);
   return runs[0].first;
@@ -208,7 +215,7 @@ drum_take_any (struct drum *d, uint32_t n)
 
   for (uint32_t now; n > 0; n -= now) {
     now = n < DRUM_BATCH ? n : DRUM_BATCH;
-    cr_assert_eq (drum_alloc (d, now, 0, runs, &nruns), 0);
+    cr_assert_eq (drum_take_runs (d, now, 0, runs, &nruns), 0);
   }
 }
 
@@ -217,5 +224,5 @@ drum_give (struct drum *d, uint32_t first, uint32_t n)
 {
   struct slot_run run = { .first = first, .n = n };
 
-  drum_free (d, &run, 1, 0);
+  drum_free (d, &run, 1, NULL);
 }

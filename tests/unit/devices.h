@@ -53,6 +53,10 @@ void drum_assert_adds_up (struct drum *d);
 /* What is suspect by now has been looked at, and is well: as the medic does when the disks work again. */
 void drum_heal (struct drum *d);
 
+/* drum_alloc for nobody. */
+int drum_take_runs (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+                    unsigned *nruns);
+
 /* Allocate n slots that must come in one run; returns the first. */
 uint32_t drum_take (struct drum *d, uint32_t n);
 

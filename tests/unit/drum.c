@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "lib/placement.h"
 #include "tests/scratch.h"
 
 #include "devices.h"
@@ -41,7 +42,7 @@ assert_run (unsigned i, uint32_t first, uint32_t n)
 static void
 take (struct drum *d, uint32_t n)
 {
-  cr_assert_eq (drum_alloc (d, n, 0, runs, &nruns), 0, "no room for %u", n);
+  cr_assert_eq (drum_take_runs (d, n, 0, runs, &nruns), 0, "no room for %u", n);
 }
 
 /* ---- parameters ---- */
@@ -91,9 +92,9 @@ Test (drum, alloc_checks_its_numbers)
 
   drum_add_file (d, "a", 0, 2000);
   nruns = 77;
-  cr_assert_eq (drum_alloc (d, 0, 0, runs, &nruns), -EINVAL);
-  cr_assert_eq (drum_alloc (d, DRUM_BATCH + 1, 0, runs, &nruns), -EINVAL);
-  cr_assert_eq (drum_alloc (d, DRUM_BATCH, 1, runs, &nruns), -EINVAL);
+  cr_assert_eq (drum_take_runs (d, 0, 0, runs, &nruns), -EINVAL);
+  cr_assert_eq (drum_take_runs (d, DRUM_BATCH + 1, 0, runs, &nruns), -EINVAL);
+  cr_assert_eq (drum_take_runs (d, DRUM_BATCH, 1, runs, &nruns), -EINVAL);
   cr_assert_eq (nruns, 77, "output changed on failure");
   drum_destroy (d);
 }
@@ -226,8 +227,8 @@ Test (drum, gives_all_slots_but_reserved_ones)
   cr_assert_eq (a, 1 + SWAPDEV_NRESERVED);
   cr_assert_eq (b, a + 65 + 1 + SWAPDEV_NRESERVED, "a guard and two reserved slots lie between");
   drum_take_any (d, 128);
-  cr_assert_eq (drum_alloc (d, 0, 1, runs, &nruns), 0);
-  cr_assert_eq (drum_alloc (d, 0, 1, runs + 1, &nruns), 0);
+  cr_assert_eq (drum_take_runs (d, 0, 1, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (d, 0, 1, runs + 1, &nruns), 0);
   cr_assert_eq (drum_nfree (d), 0);
   for (uint32_t slot = 0; slot < b + 70; slot++)
     given[slot] = (slot >= a && slot < a + 65) || (slot >= b && slot < b + 65);
@@ -335,14 +336,14 @@ Test (drum, kept_slots_are_for_moves)
 
   take (d, 100);
   take (d, 97);
-  cr_assert_eq (drum_alloc (d, 1, 0, runs, &nruns), -ENOSPC);
-  cr_assert_eq (drum_alloc (d, 1, 2, runs, &nruns), -ENOSPC);
-  cr_assert_eq (drum_alloc (d, 0, 4, runs, &nruns), -ENOSPC);
-  cr_assert_eq (drum_alloc (d, 0, 3, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 1, 2, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 0, 4, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 0, 3, runs, &nruns), 0);
   cr_assert_eq (drum_nfree (d), 0);
-  drum_free (d, &old, 1, 3);
+  drum_free (d, &old, 1, &(struct drum_return){ .nmove = 3 });
   cr_assert_eq (drum_nfree (d), 3);
-  cr_assert_eq (drum_alloc (d, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
   cr_assert (drum_check (d));
   drum_destroy (d);
 }
@@ -355,12 +356,49 @@ Test (drum, moves_under_way_take_no_room)
   struct slot_run old = { .first = a, .n = 50 };
 
   take (d, 100);
-  cr_assert_eq (drum_alloc (d, 0, 50, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (d, 0, 50, runs, &nruns), 0);
   take (d, 50); /* none is free now, but 50 are to come */
   cr_assert_eq (drum_nfree (d), 0);
-  drum_free (d, &old, 1, 50);
+  drum_free (d, &old, 1, &(struct drum_return){ .nmove = 50 });
   take (d, 47);
-  cr_assert_eq (drum_alloc (d, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
+  drum_destroy (d);
+}
+
+/* Who is at his limit is told so at once, though a move under way will return the only slot. */
+Test (drum, a_limit_is_not_waited_for)
+{
+  struct room_account account = { .name = "e", .promise.nlimit = 1 };
+  struct drum_demand want = { .account = &account, .nnew = 1, .ngrow = 1 };
+  struct drum *d = drum_make (16);
+
+  drum_add_file (d, "a", 0, 200);
+  cr_assert_eq (drum_alloc (d, &want, runs, &nruns), 0);
+  take (d, 99);
+  cr_assert_eq (drum_take_runs (d, 0, 50, runs, &nruns), 0);
+  take (d, 50);
+  cr_assert_eq (drum_nfree (d), 0);
+  logged_start ();
+  cr_assert_eq (drum_alloc (d, &want, runs, &nruns), -ENOSPC);
+  cr_assert_eq (logged_count (""), 1);
+  cr_assert_eq (logged_count ("limit of 4K"), 1, "%s", logged_last ());
+  cr_assert_eq (account.nused, 1);
+  drum_destroy (d);
+}
+
+/* More pages than slots, or none at all. */
+Test (drum, demands_that_can_not_be)
+{
+  struct room_account account = { .name = "e" };
+  struct drum *d = drum_make (16);
+
+  drum_add_file (d, "a", 0, 200);
+  for (uint32_t nnew = 0; nnew < 2; nnew++) {
+    struct drum_demand want = { .account = &account, .nnew = nnew, .nmove = 1, .ngrow = nnew + 1 };
+
+    cr_assert_eq (drum_alloc (d, &want, runs, &nruns), -EINVAL);
+    cr_assert_eq (drum_alloc_above (d, PRIO_ANY, &want, runs, &nruns), -EINVAL);
+  }
   drum_destroy (d);
 }
 
@@ -373,7 +411,7 @@ move_one (void *arg)
   struct slot_run run;
   unsigned n;
 
-  *(int *) arg = drum_alloc (shared, 0, 1, &run, &n);
+  *(int *) arg = drum_take_runs (shared, 0, 1, &run, &n);
   atomic_store (&done, true);
   return NULL;
 }
@@ -388,13 +426,13 @@ Test (drum, a_move_waits_for_another)
   shared = drum_make (16);
   old = (struct slot_run){ .first = drum_add_file (shared, "a", 0, 64), .n = 1 };
   take (shared, 63);
-  cr_assert_eq (drum_alloc (shared, 0, 1, runs, &nruns), 0);
-  cr_assert_eq (drum_alloc (shared, 0, 2, runs, &nruns), -ENOSPC, "more than one never waits");
+  cr_assert_eq (drum_take_runs (shared, 0, 1, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (shared, 0, 2, runs, &nruns), -ENOSPC, "more than one never waits");
   cr_assert_eq (pthread_create (&thread, NULL, move_one, &ret), 0);
   for (unsigned i = 0; i < 1000; i++)
     sched_yield ();
   cr_assert_not (atomic_load (&done));
-  drum_free (shared, &old, 1, 1);
+  drum_free (shared, &old, 1, &(struct drum_return){ .nmove = 1 });
   pthread_join (thread, NULL);
   cr_assert_eq (ret, 0);
   cr_assert_eq (logged_count (""), 1, "only: almost full");
@@ -410,7 +448,7 @@ Test (drum, a_move_waits_for_a_device)
   shared = drum_make (16);
   drum_add_file (shared, "a", 0, 64);
   take (shared, 63);
-  cr_assert_eq (drum_alloc (shared, 0, 1, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (shared, 0, 1, runs, &nruns), 0);
   cr_assert_eq (pthread_create (&thread, NULL, move_one, &ret), 0);
   for (unsigned i = 0; i < 1000; i++)
     sched_yield ();
@@ -431,7 +469,7 @@ Test (drum, a_device_leaves_kept_slots_behind)
   cr_assert_eq (drum_take (d, 64), 1 + SWAPDEV_NRESERVED);
   if (drum_remove (d, b) == 0) {
     swapdev_close (b);
-    cr_assert_eq (drum_alloc (d, 0, 1, runs, &nruns), 0, "a full drum can't be rewritten");
+    cr_assert_eq (drum_take_runs (d, 0, 1, runs, &nruns), 0, "a full drum can't be rewritten");
   }
   drum_destroy (d);
 }
@@ -472,10 +510,10 @@ Test (drum, says_full_once)
   uint32_t a = drum_add_file (d, "a", 0, 2048), slot = a; /* 32 kept back */
 
   drum_take_any (d, 2016);
-  cr_assert_eq (drum_alloc (d, 2, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 2, 0, runs, &nruns), -ENOSPC);
   cr_assert_eq (logged_count ("is full"), 0, "two pages may be one too many");
   for (unsigned i = 0; i < 5; i++) {
-    cr_assert_eq (drum_alloc (d, 1, 0, runs, &nruns), -ENOSPC);
+    cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
     cr_assert_eq (logged_count ("is full"), 1);
     drum_give (d, slot, 1);
     slot = drum_take (d, 1);
@@ -483,7 +521,7 @@ Test (drum, says_full_once)
   drum_give (d, a + 1, 513);
   cr_assert_eq (logged_count ("room again"), 1);
   drum_take_any (d, 513);
-  cr_assert_eq (drum_alloc (d, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (d, 1, 0, runs, &nruns), -ENOSPC);
   cr_assert_eq (logged_count ("is full"), 2);
   cr_assert_eq (logged_count ("almost full"), 2);
   drum_destroy (d);

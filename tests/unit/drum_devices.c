@@ -111,7 +111,7 @@ Test (drum_devices, a_closed_device_is_passed_over)
   assert_state (dev_a, DEVICE_OPEN);
   assert_usage (2 * NSLOTS, 2 * NSLOTS - 66);
   cr_assert (drum_slot_returns (drum, a + 4));
-  cr_assert_eq (drum_alloc (drum, 2, 0, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (drum, 2, 0, runs, &nruns), 0);
   cr_assert (is_on (runs[0].first, a) && is_on (runs[1].first, b), "they take turns again");
   cr_assert_eq (logged_count (""), 0, "%s", logged_last ());
 }
@@ -196,11 +196,13 @@ fill_while_a_closes (uint32_t n)
 Test (drum_devices, a_page_without_room_opens_them)
 {
   fill_while_a_closes (10);
-  cr_assert_eq (drum_alloc (drum, 2, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (drum, 2, 0, runs, &nruns), -ENOSPC);
   assert_state (dev_a, DEVICE_CLOSING);
-  cr_assert_eq (drum_alloc_above (drum, 4, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (
+    drum_alloc_above (drum, 4, &(struct drum_demand){ .nnew = 1, .nmove = 0 }, runs, &nruns),
+    -ENOSPC);
   assert_state (dev_a, DEVICE_CLOSING);
-  cr_assert_eq (drum_alloc (drum, 1, 0, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (drum, 1, 0, runs, &nruns), 0);
   cr_assert (is_on (runs[0].first, a));
   assert_state (dev_a, DEVICE_OPEN);
   cr_assert_eq (logged_count (""), 0, "%s", logged_last ());
@@ -234,11 +236,11 @@ Test (drum_devices, closed_ones_stay_closed)
   fill_while_a_closes (0);
   cr_assert_eq (close_device ("c"), 0);
   drum_end_closing (drum, dev_c, true);
-  cr_assert_eq (drum_alloc (drum, 1, 0, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (drum, 1, 0, runs, &nruns), 0);
   assert_state (dev_a, DEVICE_OPEN);
   assert_state (dev_c, DEVICE_CLOSED);
   drum_take_any (drum, NSLOTS - 3);
-  cr_assert_eq (drum_alloc (drum, 1, 0, runs, &nruns), -ENOSPC);
+  cr_assert_eq (drum_take_runs (drum, 1, 0, runs, &nruns), -ENOSPC);
   assert_state (dev_c, DEVICE_CLOSED);
   drum_end_closing (drum, dev_a, false);
 }
@@ -261,7 +263,7 @@ take_one (void *arg)
   struct slot_run run;
   unsigned n;
 
-  *(int *) arg = drum_alloc (drum, 0, 1, &run, &n);
+  *(int *) arg = drum_take_runs (drum, 0, 1, &run, &n);
   return NULL;
 }
 
@@ -272,7 +274,7 @@ Test (drum_devices, a_page_waits_for_an_opened_device)
   int ret = 77;
 
   fill_while_a_closes (0);
-  cr_assert_eq (drum_alloc (drum, 0, 2, runs, &nruns), 0);
+  cr_assert_eq (drum_take_runs (drum, 0, 2, runs, &nruns), 0);
   cr_assert_eq (drum_nfree (drum), 0);
   sem_init (&waits, 0, 0);
   cr_assert_eq (pthread_create (&thread, NULL, take_one, &ret), 0);
@@ -342,16 +344,27 @@ Test (drum_devices, alloc_above)
 {
   cr_assert_eq (drum_set_priority (drum, place_of (scratch_path ("b")), 6), 0);
   nruns = 77;
-  cr_assert_eq (drum_alloc_above (drum, 6, 0, 1, runs, &nruns), -ENOSPC);
+  cr_assert_eq (
+    drum_alloc_above (drum, 6, &(struct drum_demand){ .nnew = 0, .nmove = 1 }, runs, &nruns),
+    -ENOSPC);
   cr_assert_eq (nruns, 77, "output changed on failure");
-  cr_assert_eq (drum_alloc_above (drum, 5, 0, NSLOTS - 1, runs, &nruns), 0);
+  cr_assert_eq (drum_alloc_above (drum, 5, &(struct drum_demand){ .nnew = 0, .nmove = NSLOTS - 1 },
+                                  runs, &nruns),
+                0);
   cr_assert_eq (runs[0].first, b);
-  cr_assert_eq (drum_alloc_above (drum, 5, 0, 2, runs, &nruns), -ENOSPC);
-  cr_assert_eq (drum_alloc_above (drum, 5, 0, 1, runs, &nruns), 0);
+  cr_assert_eq (
+    drum_alloc_above (drum, 5, &(struct drum_demand){ .nnew = 0, .nmove = 2 }, runs, &nruns),
+    -ENOSPC);
+  cr_assert_eq (
+    drum_alloc_above (drum, 5, &(struct drum_demand){ .nnew = 0, .nmove = 1 }, runs, &nruns), 0);
   cr_assert_eq (runs[0].first, b + NSLOTS - 1);
-  cr_assert_eq (drum_alloc_above (drum, 5, 0, 0, runs, &nruns), -EINVAL);
-  cr_assert_eq (drum_alloc_above (drum, 5, 1, DRUM_BATCH, runs, &nruns), -EINVAL);
-  drum_free (drum, &(struct slot_run){ b, NSLOTS }, 1, NSLOTS);
+  cr_assert_eq (
+    drum_alloc_above (drum, 5, &(struct drum_demand){ .nnew = 0, .nmove = 0 }, runs, &nruns),
+    -EINVAL);
+  cr_assert_eq (drum_alloc_above (drum, 5, &(struct drum_demand){ .nnew = 1, .nmove = DRUM_BATCH },
+                                  runs, &nruns),
+                -EINVAL);
+  drum_free (drum, &(struct slot_run){ b, NSLOTS }, 1, &(struct drum_return){ .nmove = NSLOTS });
 }
 
 /* Free runs are listed from any slot on, no more than asked for, and again behind the last. */

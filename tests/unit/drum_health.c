@@ -67,7 +67,7 @@ device (const char *name)
 static void
 fail_slots (uint32_t first, uint32_t n, int err)
 {
-  drum_slots_failed (drum, &(struct slot_run){ first, n }, 1, 0, err);
+  drum_slots_failed (drum, &(struct slot_run){ first, n }, 1, NULL, err);
 }
 
 /* Write these slots, which are taken; what the device says. */
@@ -267,7 +267,7 @@ Test (drum_health, a_failed_one_goes)
     struct slot_run runs[DRUM_BATCH];
     unsigned nruns;
 
-    cr_assert_eq (drum_alloc (drum, 0, 1, runs, &nruns), 0);
+    cr_assert_eq (drum_take_runs (drum, 0, 1, runs, &nruns), 0);
   }
   cr_assert_eq (drum_remove (drum, dev), 0);
   swapdev_close (dev);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * drum_model.c - lib/drum.c compared with a plain array of slots, over random steps.
+ * drum_model.c - lib/drum.c compared with a plain array of slots, each of which is somebody's, over random steps.
  */
 #include <config.h>
 
@@ -9,21 +9,29 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "lib/drum-health.h"
 #include "lib/placement.h"
+#include "lib/stats.h"
 #include "tests/random.h"
 #include "tests/scratch.h"
 
 #include "devices.h"
 #include "logged.h"
 
-enum { MAX_SLOTS = 20000, MAX_DEVICES = 12 };
+enum {
+  MAX_SLOTS = 20000,
+  MAX_DEVICES = 12,
+  NACCOUNTS = 5, /* the first is nobody */
+  MAX_SUSPECT = 20
+};
 
 enum state {
   NOBODYS,
   FREE,
   USED,
-  MOVING
-}; /* MOVING: its page has got another slot, which is not final yet */
+  MOVING, /* its page has got another slot, which is not final yet */
+  SUSPECT,
+};
 
 struct model_device {
   struct swapdev *swapdev;
@@ -32,7 +40,13 @@ struct model_device {
   enum drum_device_state state;
   enum drum_device_state before; /* closing: what it was */
   bool leaving;                  /* it was closed, and nobody has said that this has ended */
-  uint32_t first, end, nused;    /* usable slots: [first, end) */
+  uint32_t first, end;           /* its slots, but those that are reserved */
+  uint32_t nused, nsuspect;      /* of these */
+};
+
+struct model_account {
+  struct room_account real;
+  uint64_t nsize, nreserved, nlimit, nused;
 };
 
 struct model {
@@ -45,6 +59,11 @@ struct model {
   unsigned ndevices;
   struct model_device device[MAX_DEVICES];
   uint64_t nmoving;
+  unsigned char owner[MAX_SLOTS]; /* of a slot that is used, or moves: an account */
+  struct model_account account[NACCOUNTS];
+  bool no_overcommit;
+  bool excused; /* promises can't be kept: what was there has failed, or so */
+  unsigned nhonoured;
 };
 
 /* Slots of the devices that are open. */
@@ -59,6 +78,19 @@ struct sum {
                  (m)->step, #condition, str (__VA_ARGS__));                                \
   } while (0)
 
+static uint32_t
+nusable_on (const struct model_device *dev)
+{
+  return dev->end - dev->first - dev->nsuspect;
+}
+
+/* Does it when a page finds no room? */
+static bool
+may_reopen (const struct model_device *dev)
+{
+  return dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN;
+}
+
 /* Of the open devices but one, or, with closing, as if those that are closing were open. */
 static struct sum
 sum_but (const struct model *m, const struct model_device *but, bool closing)
@@ -66,10 +98,9 @@ sum_but (const struct model *m, const struct model_device *but, bool closing)
   struct sum sum = { .nslots = 0 };
 
   for (const struct model_device *dev = m->device; dev < m->device + m->ndevices; dev++)
-    if (dev != but && (dev->state == DEVICE_OPEN ||
-                       (closing && dev->state == DEVICE_CLOSING && dev->before == DEVICE_OPEN))) {
-      sum.nslots += dev->end - dev->first;
-      sum.nfree += dev->end - dev->first - dev->nused;
+    if (dev != but && (dev->state == DEVICE_OPEN || (closing && may_reopen (dev)))) {
+      sum.nslots += nusable_on (dev);
+      sum.nfree += nusable_on (dev) - dev->nused;
     }
   return sum;
 }
@@ -90,26 +121,90 @@ low_water_of (uint64_t nslots)
 
 enum outcome { NO_ROOM, ROOM, WAITS };
 
+static uint64_t
+less (uint64_t a, uint64_t b)
+{
+  return a < b ? 0 : a - b;
+}
+
+static uint64_t
+nreserved (const struct model *m)
+{
+  uint64_t n = 0;
+
+  for (unsigned i = 0; i < NACCOUNTS; i++)
+    n += m->account[i].nreserved;
+  return n;
+}
+
+/* Reserved, and not used. */
+static uint64_t
+npromised (const struct model *m)
+{
+  uint64_t n = 0;
+
+  for (unsigned i = 0; i < NACCOUNTS; i++)
+    n += less (m->account[i].nreserved, m->account[i].nused);
+  return n;
+}
+
+/* So much more is to be kept back when those that are closing open again, which must not be at the cost of promises. */
+static uint64_t
+nback_for (const struct model *m, struct sum sum)
+{
+  return nreserved (m) ? nkept_of (sum_but (m, NULL, true).nslots) - nkept_of (sum.nslots) : 0;
+}
+
+/* Somebody wants nnew slots, of which ngrow for pages that he did not have, and nmove. */
+struct want {
+  unsigned who;
+  uint32_t nnew, nmove, ngrow;
+};
+
+static bool
+is_limited (const struct model *m, struct want want)
+{
+  const struct model_account *a = &m->account[want.who];
+
+  return want.ngrow > 0 && a->nlimit && a->nused + want.ngrow > a->nlimit;
+}
+
+static bool
+has_room (const struct model *m, struct sum sum, struct want want)
+{
+  const struct model_account *a = &m->account[want.who];
+  uint64_t base = less (sum.nfree + m->nmoving, nkept_of (sum.nslots)), promised = npromised (m);
+  uint64_t own = less (a->nreserved, a->nused);
+
+  own = own < want.ngrow ? own : want.ngrow;
+  if (want.nnew == 0)
+    return true;
+  if (base < promised)
+    return want.who && a->nused + want.ngrow <= a->nreserved && want.nnew <= base;
+  return want.nnew <= own + less (base, promised + nback_for (m, sum));
+}
+
 /* What comes of an alloc while these are open? */
 static enum outcome
-outcome_of (const struct model *m, struct sum sum, uint32_t nnew, uint32_t nmove)
+outcome_of (const struct model *m, struct sum sum, struct want want)
 {
-  uint64_t nkept = nkept_of (sum.nslots), nfree = sum.nfree + m->nmoving;
-  bool has_room = nnew <= (nfree < nkept ? 0 : nfree - nkept);
+  uint32_t n = want.nnew + want.nmove;
 
-  if (has_room && nnew + nmove == 1 && sum.nfree == 0 && m->nmoving > 0)
+  if (is_limited (m, want) || !has_room (m, sum, want))
+    return NO_ROOM;
+  if (n == 1 && sum.nfree == 0 && m->nmoving > 0)
     return WAITS;
-  return has_room && nnew + nmove <= sum.nfree ? ROOM : NO_ROOM;
+  return n <= sum.nfree ? ROOM : NO_ROOM;
 }
 
 /* The same for a page that may open those that are closing; *opens says if it does. */
 static enum outcome
-outcome_for_a_page (const struct model *m, uint32_t nnew, uint32_t nmove, bool *opens)
+outcome_for_a_page (const struct model *m, struct want want, bool *opens)
 {
-  enum outcome outcome = outcome_of (m, sum_but (m, NULL, false), nnew, nmove);
+  enum outcome outcome = outcome_of (m, sum_but (m, NULL, false), want);
 
-  *opens = outcome == NO_ROOM && nnew + nmove == 1;
-  return *opens ? outcome_of (m, sum_but (m, NULL, true), nnew, nmove) : outcome;
+  *opens = outcome == NO_ROOM && want.nnew + want.nmove == 1 && !is_limited (m, want);
+  return *opens ? outcome_of (m, sum_but (m, NULL, true), want) : outcome;
 }
 
 static struct model_device *
@@ -126,8 +221,32 @@ set_state (struct model *m, uint32_t slot, enum state state)
 {
   struct model_device *dev = device_of (m, slot);
 
-  dev->nused += (state != FREE) - (m->state[slot] != FREE);
+  bool is_used = state == USED || state == MOVING;
+  bool was_used = m->state[slot] == USED || m->state[slot] == MOVING;
+
+  if (state == FREE && dev->state != DEVICE_OPEN && !may_reopen (dev))
+    m->excused = true; /* somebody has given it back, and nobody can have it */
+  dev->nused += is_used - was_used;
+  dev->nsuspect += (state == SUSPECT) - (m->state[slot] == SUSPECT);
   m->state[slot] = state;
+}
+
+static struct room_account *
+account_of (struct model *m, unsigned who)
+{
+  return who ? &m->account[who].real : NULL;
+}
+
+/* Free runs of slots that are who's, all of them pages that he has no more. */
+static void
+free_runs (struct model *m, const struct slot_run *runs, unsigned nruns, unsigned who)
+{
+  struct drum_return what = { .account = account_of (m, who) };
+
+  for (unsigned i = 0; i < nruns; i++)
+    what.nshrink += runs[i].n;
+  m->account[who].nused -= what.nshrink;
+  drum_free (m->drum, runs, nruns, &what);
 }
 
 /* A slot in this state, if one is found quickly; else 0. */
@@ -166,7 +285,7 @@ step_add (struct model *m)
   dev->came = ++m->last_came;
   dev->state = DEVICE_OPEN;
   dev->leaving = false;
-  dev->nused = 0;
+  dev->nused = dev->nsuspect = 0;
   CHECK (m, dev->end - dev->first == n && dev->first > SWAPDEV_NRESERVED && dev->end < MAX_SLOTS,
          "[%u, %u)", dev->first, dev->end);
   for (uint32_t slot = dev->first - SWAPDEV_NRESERVED - 1; slot <= dev->end; slot++) {
@@ -194,24 +313,43 @@ nleaving (const struct model *m)
   return n;
 }
 
-/* It is closed if its pages fit on the others, with the low-water mark to spare. */
+/* Are there slots enough for what is promised? */
+static bool
+suffices (const struct model *m, struct sum sum)
+{
+  uint64_t nsizes = 0, nusable = sum.nslots - nkept_of (sum.nslots);
+
+  for (unsigned i = 0; i < NACCOUNTS; i++)
+    nsizes += m->account[i].nsize;
+  return nreserved (m) <= nusable && (!m->no_overcommit || nsizes <= nusable);
+}
+
+/* Do its pages fit on the others, beside what is promised, with the low-water mark to spare? */
+static bool
+may_close (const struct model *m, const struct model_device *dev)
+{
+  struct sum others = sum_but (m, dev, false);
+  uint64_t nkept = nkept_of (nreserved (m) ? sum_but (m, NULL, true).nslots : others.nslots);
+  uint64_t spare = nkept + low_water_of (others.nslots) + nleaving (m) + npromised (m);
+  bool was_open = dev->state == DEVICE_OPEN;
+
+  if (was_open && !suffices (m, others))
+    return false;
+  if (dev->nused == 0 && (!was_open || npromised (m) == 0))
+    return true;
+  return dev->nused + spare <= others.nfree;
+}
+
 static void
 step_close (struct model *m)
 {
   struct model_device *dev = random_device (m);
   struct swapdev *swapdev = NULL;
-  struct sum others;
   int ret, expected;
 
   if (!dev)
     return;
-  others = sum_but (m, dev, false);
-  expected = dev->leaving ? -EBUSY
-             : dev->nused > 0 && dev->nused + nkept_of (others.nslots) +
-                                     low_water_of (others.nslots) + nleaving (m) >
-                                   others.nfree
-               ? -ENOSPC
-               : 0;
+  expected = dev->leaving ? -EBUSY : may_close (m, dev) ? 0 : -ENOSPC;
   ret = drum_close_device (m->drum, place_of (swapdev_path (dev->swapdev)), &swapdev);
   CHECK (m, ret == expected, "%s: %d, not %d", swapdev_path (dev->swapdev), ret, expected);
   CHECK (m, swapdev == (ret == 0 ? dev->swapdev : NULL), "%s", "another device");
@@ -233,7 +371,8 @@ step_end_closing (struct model *m)
   drum_end_closing (m->drum, dev->swapdev, stuck);
   dev->leaving = false;
   if (dev->state == DEVICE_CLOSING)
-    dev->state = stuck ? DEVICE_CLOSED : dev->before;
+    dev->state = stuck && dev->before == DEVICE_OPEN ? DEVICE_CLOSED : dev->before;
+  m->excused |= stuck;
 }
 
 static void
@@ -245,9 +384,54 @@ step_reopen (struct model *m)
   if (!dev)
     return;
   ret = drum_reopen_device (m->drum, place_of (swapdev_path (dev->swapdev)));
-  CHECK (m, ret == (dev->state == DEVICE_CLOSED ? 0 : -EBUSY), "%d", ret);
+  CHECK (m, ret == (dev->state >= DEVICE_CLOSED && !dev->leaving ? 0 : -EBUSY), "%d", ret);
   if (ret == 0)
     dev->state = DEVICE_OPEN;
+  m->excused = true; /* more is to be kept back, and all of its slots may be used */
+}
+
+static void
+step_fail (struct model *m)
+{
+  struct model_device *dev = random_device (m);
+
+  if (!dev)
+    return;
+  drum_fail_device (m->drum, dev->swapdev, "a test");
+  if (dev->state == DEVICE_OPEN || dev->state == DEVICE_CLOSED)
+    dev->state = DEVICE_FAILING;
+  m->excused = true;
+}
+
+/* A slot takes no data. */
+static void
+step_suspect (struct model *m)
+{
+  uint32_t slot = random_slot (m, USED);
+  struct drum_return what = { .nshrink = 1 };
+  unsigned nsuspect = 0;
+
+  for (unsigned i = 0; i < m->ndevices; i++)
+    nsuspect += m->device[i].nsuspect;
+  if (slot == 0 || nsuspect == MAX_SUSPECT)
+    return;
+  what.account = account_of (m, m->owner[slot]);
+  m->account[m->owner[slot]].nused--;
+  drum_slots_failed (m->drum, &(struct slot_run){ slot, 1 }, 1, &what, -EIO);
+  set_state (m, slot, SUSPECT);
+  m->excused = true;
+}
+
+/* Those that were suspect work again, on devices that are looked at; so nothing is avoided. */
+static void
+step_heal (struct model *m)
+{
+  drum_heal (m->drum);
+  for (uint32_t slot = 1; slot < MAX_SLOTS; slot++)
+    if (m->state[slot] == SUSPECT && device_of (m, slot) &&
+        device_of (m, slot)->state <= DEVICE_CLOSING)
+      set_state (m, slot, FREE);
+  drum_scan_inflight (m->drum, now_ns (), UINT64_MAX);
 }
 
 static void
@@ -270,7 +454,8 @@ end_move (struct model *m, uint32_t slot, bool fails)
   uint32_t to = m->moves_to[slot];
   struct slot_run run = { .first = fails ? to : slot, .n = 1 };
 
-  drum_free (m->drum, &run, 1, 1);
+  drum_free (m->drum, &run, 1,
+             &(struct drum_return){ .account = account_of (m, m->owner[slot]), .nmove = 1 });
   m->nmoving--;
   m->is_target[to] = false;
   if (fails)
@@ -288,11 +473,19 @@ empty_device (struct model *m, struct model_device *dev)
         end_move (m, slot, false);
   for (uint32_t slot = dev->first; slot < dev->end; slot++)
     if (m->state[slot] == USED) {
-      struct slot_run run = { .first = slot, .n = 1 };
-
-      drum_free (m->drum, &run, 1, 0);
+      free_runs (m, &(struct slot_run){ slot, 1 }, 1, m->owner[slot]);
       set_state (m, slot, FREE);
     }
+}
+
+/* Can what is kept back and what is promised be had from the others? */
+static bool
+keeps_without (const struct model *m, const struct model_device *dev)
+{
+  struct sum others = sum_but (m, dev, false), all = sum_but (m, dev, true);
+
+  return others.nfree >= nkept_of (others.nslots) &&
+         less (all.nfree, nkept_of (all.nslots)) >= npromised (m);
 }
 
 static void
@@ -311,7 +504,12 @@ step_remove (struct model *m)
   empty_device (m, dev);
   CHECK (m, dev->nused == 0, "%u used", dev->nused);
   others = sum_but (m, dev, false);
-  expected = others.nfree >= nkept_of (others.nslots) ? 0 : m->nmoving > 0 ? -EAGAIN : -ENOSPC;
+  if (dev->state != DEVICE_OPEN && !may_reopen (dev))
+    expected = 0;
+  else if (!suffices (m, others))
+    expected = -ENOSPC;
+  else
+    expected = keeps_without (m, dev) ? 0 : m->nmoving > 0 ? -EAGAIN : -ENOSPC;
   CHECK (m, drum_remove (m->drum, dev->swapdev) == expected, "nothing used, %u left",
          (unsigned) others.nfree);
   if (expected < 0)
@@ -327,9 +525,19 @@ static bool
 higher_are_full (const struct model *m, const struct model_device *dev)
 {
   for (const struct model_device *d = m->device; d < m->device + m->ndevices; d++)
-    if (d->state == DEVICE_OPEN && d->prio > dev->prio && d->nused < d->end - d->first)
+    if (d->state == DEVICE_OPEN && d->prio > dev->prio && d->nused < nusable_on (d))
       return false;
   return true;
+}
+
+/* Is a device avoided? */
+static bool
+any_suspect (const struct model *m)
+{
+  for (const struct model_device *d = m->device; d < m->device + m->ndevices; d++)
+    if (d->nsuspect > 0)
+      return true;
+  return false;
 }
 
 /* All n slots of the runs were free, lie inside one open device each, and on the highest priorities that have any. */
@@ -353,20 +561,25 @@ take_runs (struct model *m, const struct slot_run *runs, unsigned nruns, uint32_
       CHECK (m, sum < n, "more than %u slots", n);
       taken[sum++] = slot;
     }
-    CHECK (m, higher_are_full (m, dev), "slot %u of priority %d", runs[i].first, dev->prio);
+    CHECK (m, any_suspect (m) || higher_are_full (m, dev), "slot %u of priority %d", runs[i].first,
+           dev->prio);
   }
   CHECK (m, sum == n, "%u slots", sum);
 }
 
-/* Up to n used slots, whose pages are to move; *nreturn of them, which come first, are room for others once they are freed. */
+/* Up to n used slots of who's, or, for nobody, of anybody's, whose pages are to move; *nreturn of them, which come first, are room for others once they are freed. */
 static uint32_t
-slots_to_move (struct model *m, uint32_t n, uint32_t *old, uint32_t *nreturn)
+slots_to_move (struct model *m, unsigned who, uint32_t n, uint32_t *old, uint32_t *nreturn)
 {
   uint32_t nold = 0, slot;
 
   *nreturn = 0;
-  while (nold < n && (slot = random_slot (m, USED)) != 0) {
+  for (uint32_t tries = 0; tries < 4 * n && nold < n && (slot = random_slot (m, USED)) != 0;
+       tries++) {
     bool returns = device_of (m, slot)->state == DEVICE_OPEN;
+
+    if (who && m->owner[slot] != who)
+      continue;
 
     CHECK (m, drum_slot_returns (m->drum, slot) == returns, "slot %u", slot);
     m->is_target[slot] = true; /* so that it is not found twice */
@@ -388,7 +601,7 @@ has_room_above (const struct model *m, int above, uint32_t n)
 
   for (const struct model_device *d = m->device; d < m->device + m->ndevices; d++)
     if (d->state == DEVICE_OPEN && d->prio > above)
-      nfree += d->end - d->first - d->nused;
+      nfree += nusable_on (d) - d->nused;
   return n <= nfree;
 }
 
@@ -396,8 +609,20 @@ static void
 open_closing (struct model *m)
 {
   for (unsigned i = 0; i < m->ndevices; i++)
-    if (m->device[i].state == DEVICE_CLOSING && m->device[i].before == DEVICE_OPEN)
+    if (may_reopen (&m->device[i]))
       m->device[i].state = DEVICE_OPEN;
+}
+
+/* A page of somebody who is within his reserve gets a slot, whatever the others do. */
+static void
+check_honoured (struct model *m, struct want want, enum outcome outcome)
+{
+  const struct model_account *a = &m->account[want.who];
+
+  if (want.ngrow == 1 && want.nnew + want.nmove == 1 && a->nused < a->nreserved && !m->excused) {
+    CHECK (m, outcome != NO_ROOM, "account %u", want.who);
+    m->nhonoured++;
+  }
 }
 
 /* Slots for new pages, for moves, and for pages that leave closed devices, which count as new. */
@@ -405,32 +630,44 @@ static void
 step_alloc (struct model *m)
 {
   uint32_t n = 1 + (uint32_t) rng_below (&m->rng, rng_below (&m->rng, 2) ? 4 : DRUM_BATCH);
-  uint32_t want = (uint32_t) rng_below (&m->rng, 3) ? 0 : (uint32_t) rng_below (&m->rng, n + 1);
+  uint32_t most = (uint32_t) rng_below (&m->rng, 3) ? 0 : (uint32_t) rng_below (&m->rng, n + 1);
   int above = rng_below (&m->rng, 4) ? PRIO_ANY : (int) rng_below (&m->rng, 5) - 2;
   uint32_t old[DRUM_BATCH + 1], taken[DRUM_BATCH], nold, nmove;
   struct slot_run runs[DRUM_BATCH + 1] = { { .n = 0 } };
+  struct want want = { .who = (unsigned) rng_below (&m->rng, NACCOUNTS) };
+  struct drum_demand demand;
   enum outcome outcome;
   bool opens = false;
   unsigned nruns = 77;
   int ret;
 
   runs[DRUM_BATCH].n = 12345;
-  nold = slots_to_move (m, want, old, &nmove);
-  n = n - want + nold;
+  nold = slots_to_move (m, want.who, most, old, &nmove);
+  want.ngrow = n - most;
+  n = want.ngrow + nold;
+  want.nmove = nmove;
+  want.nnew = n - nmove;
   if (n == 0)
     return;
-  if (above == PRIO_ANY)
-    outcome = outcome_for_a_page (m, n - nmove, nmove, &opens);
-  else {
-    outcome = outcome_of (m, sum_but (m, NULL, false), n - nmove, nmove);
+  if (above == PRIO_ANY) {
+    outcome = outcome_for_a_page (m, want, &opens);
+    check_honoured (m, want, outcome);
+  } else {
+    outcome = outcome_of (m, sum_but (m, NULL, false), want);
     outcome = outcome == ROOM && has_room_above (m, above, n) ? ROOM : NO_ROOM;
   }
   if (outcome == WAITS)
     return;
-  ret = above == PRIO_ANY ? drum_alloc (m->drum, n - nmove, nmove, runs, &nruns)
-                          : drum_alloc_above (m->drum, above, n - nmove, nmove, runs, &nruns);
-  CHECK (m, ret == (outcome == ROOM ? 0 : -ENOSPC), "%u and %u moves above %d: %d", n - nmove,
-         nmove, above, ret);
+  demand = (struct drum_demand){
+    account_of (m, want.who),
+    want.nnew,
+    want.nmove,
+    want.ngrow,
+  };
+  ret = above == PRIO_ANY ? drum_alloc (m->drum, &demand, runs, &nruns)
+                          : drum_alloc_above (m->drum, above, &demand, runs, &nruns);
+  CHECK (m, ret == (outcome == ROOM ? 0 : -ENOSPC), "%u: %u (%u) and %u moves above %d: %d",
+         want.who, want.nnew, want.ngrow, nmove, above, ret);
   CHECK (m, runs[DRUM_BATCH].n == 12345, "written behind the end");
   if (opens)
     open_closing (m);
@@ -440,22 +677,98 @@ step_alloc (struct model *m)
   }
   take_runs (m, runs, nruns, n, above, taken);
   m->nmoving += nmove;
+  m->account[want.who].nused += want.ngrow;
+  for (uint32_t i = 0; i < n; i++)
+    m->owner[taken[i]] = i < nold ? m->owner[old[i]] : (unsigned char) want.who;
   for (uint32_t i = 0; i < nmove; i++) {
     set_state (m, old[i], MOVING);
     m->moves_to[old[i]] = taken[i];
     m->is_target[taken[i]] = true;
   }
   for (uint32_t i = nmove; i < nold; i++) {
-    drum_free (m->drum, &(struct slot_run){ .first = old[i], .n = 1 }, 1, 0);
+    drum_free (m->drum, &(struct slot_run){ .first = old[i], .n = 1 }, 1, NULL);
     set_state (m, old[i], FREE);
   }
+}
+
+/* Promise somebody something else: of slots that there are, or even more. */
+static void
+step_promise (struct model *m)
+{
+  struct model_account *a = &m->account[1 + rng_below (&m->rng, NACCOUNTS - 1)];
+  struct sum sum = sum_but (m, NULL, false);
+  uint64_t nusable = sum.nslots - nkept_of (sum.nslots), nothers = nreserved (m) - a->nreserved;
+  uint64_t unfilled = npromised (m) - less (a->nreserved, a->nused), nsizes = 0;
+  uint64_t base = less (sum.nfree + m->nmoving, nkept_of (sum_but (m, NULL, true).nslots));
+  bool force = rng_below (&m->rng, 16) == 0;
+  struct room_promise want = { .nreserved = rng_below (&m->rng, nusable / 2 + 2) };
+  struct room_shortage shortage = { .npages = 0 };
+  int ret, expected = 0;
+
+  for (unsigned i = 0; i < NACCOUNTS; i++)
+    nsizes += m->account[i].nsize;
+  nsizes -= a->nsize;
+  if (rng_below (&m->rng, 2)) /* just as much as there is, or one more */
+    want.nreserved = a->nused + less (base, unfilled) + rng_below (&m->rng, 2);
+  want.nlimit = rng_below (&m->rng, 2) ? 0 : want.nreserved + rng_below (&m->rng, 200);
+  want.nsize = want.nreserved + rng_below (&m->rng, 300);
+  if (want.nreserved > a->nreserved &&
+      (nothers + want.nreserved > nusable || unfilled + less (want.nreserved, a->nused) > base))
+    expected = -ENOSPC;
+  if (want.nsize > a->nsize && m->no_overcommit && nsizes + want.nsize > nusable)
+    expected = -ENOSPC;
+  ret = drum_promise (m->drum, &a->real, &want, force, &shortage);
+  CHECK (m, ret == (force ? 0 : expected), "%u reserved: %d", (unsigned) want.nreserved, ret);
+  CHECK (m, (ret < 0) == (shortage.npages > shortage.nslots), "why: %u pages, %u slots",
+         (unsigned) shortage.npages, (unsigned) shortage.nslots);
+  if (ret < 0)
+    return;
+  a->nsize = want.nsize;
+  a->nreserved = want.nreserved;
+  a->nlimit = want.nlimit;
+  m->excused |= force;
+}
+
+/* Pages become another's, if he may have so many, and what is promised can still be kept; or by force. */
+static void
+step_pass (struct model *m)
+{
+  unsigned from = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1), n = 0;
+  unsigned to = 1 + (unsigned) rng_below (&m->rng, NACCOUNTS - 1);
+  uint32_t slot[50], had = npromised (m);
+  bool force = rng_below (&m->rng, 4) == 0;
+  struct sum sum = sum_but (m, NULL, false);
+  uint64_t base = less (sum.nfree + m->nmoving, nkept_of (sum_but (m, NULL, true).nslots));
+  struct model_account *a = &m->account[from], *b = &m->account[to];
+  struct room_shortage shortage;
+  int ret;
+
+  if (from == to)
+    return;
+  for (unsigned i = 0; i < 50; i++)
+    if ((slot[n] = random_slot (m, USED)) && m->owner[slot[n]] == from)
+      m->owner[slot[n++]] = (unsigned char) to;
+  a->nused -= n;
+  b->nused += n;
+  ret = drum_pass_account (m->drum, &a->real, &b->real, n, force, &shortage);
+  if ((b->nlimit && b->nused > b->nlimit) || (npromised (m) > had && npromised (m) > base))
+    CHECK (m, ret == -ENOSPC, "%u pages of %u to %u: %d", n, from, to, ret);
+  else
+    CHECK (m, ret == 0, "%u pages of %u to %u: %d", n, from, to, ret);
+  m->excused |= force;
+  if (ret == 0 || force)
+    return;
+  a->nused += n;
+  b->nused -= n;
+  while (n > 0)
+    m->owner[slot[--n]] = (unsigned char) from;
 }
 
 /* Free runs of used slots, that neither move nor are moved to. */
 static void
 step_free (struct model *m)
 {
-  unsigned nruns = 0, max = 1 + (unsigned) rng_below (&m->rng, DRUM_BATCH);
+  unsigned nruns = 0, max = 1 + (unsigned) rng_below (&m->rng, DRUM_BATCH), who = 0;
   struct slot_run runs[DRUM_BATCH];
 
   while (nruns < max) {
@@ -463,14 +776,20 @@ step_free (struct model *m)
 
     if (first == 0)
       break;
-    for (; n < longest && m->state[first + n] == USED && !m->is_target[first + n]; n++)
+    if (nruns == 0)
+      who = m->owner[first];
+    else if (m->owner[first] != who)
+      break;
+    for (; n < longest && m->state[first + n] == USED && !m->is_target[first + n] &&
+           m->owner[first + n] == who;
+         n++)
       set_state (m, first + n, FREE);
     runs[nruns++] = (struct slot_run){ .first = first, .n = n };
     if (rng_below (&m->rng, 8) == 0)
       break;
   }
   if (nruns > 0)
-    drum_free (m->drum, runs, nruns, 0);
+    free_runs (m, runs, nruns, who);
 }
 
 static void
@@ -496,7 +815,7 @@ check_devices (struct model *m)
     const struct model_device *dev = device_of (m, devices[i].end - 1);
     const char *path = swapdev_path (devices[i].swapdev);
 
-    CHECK (m, dev && devices[i].nslots == dev->end - dev->first, "%s", path);
+    CHECK (m, dev && devices[i].nslots == nusable_on (dev), "%s", path);
     CHECK (m, devices[i].nslots - devices[i].nfree == dev->nused, "%s", path);
     CHECK (m, devices[i].state == dev->state, "%s: %d, not %d", path, devices[i].state, dev->state);
     CHECK (m, devices[i].prio == dev->prio, "%s", path);
@@ -506,6 +825,27 @@ check_devices (struct model *m)
            "%s stands behind %s", path, swapdev_path (before->swapdev));
     before = dev;
   }
+}
+
+/* All slots that are used are somebody's, and he knows how many; and what is promised can be had. */
+static void
+check_accounts (struct model *m)
+{
+  struct sum all = sum_but (m, NULL, true);
+  unsigned count[NACCOUNTS] = { 0 };
+
+  for (uint32_t slot = 1; slot < MAX_SLOTS; slot++)
+    count[m->owner[slot]] += m->state[slot] == USED && !m->is_target[slot];
+  for (uint32_t slot = 1; slot < MAX_SLOTS; slot++)
+    count[m->owner[slot]] += m->state[slot] == MOVING;
+  for (unsigned i = 1; i < NACCOUNTS; i++) {
+    CHECK (m, count[i] == m->account[i].nused, "account %u: %u", i, count[i]);
+    CHECK (m, m->account[i].real.nused == m->account[i].nused, "account %u", i);
+  }
+  if (npromised (m) <= less (all.nfree + m->nmoving, nkept_of (all.nslots)))
+    m->excused = false;
+  else
+    CHECK (m, m->excused, "%u are promised, and can't be kept", (unsigned) npromised (m));
 }
 
 static void
@@ -518,8 +858,37 @@ check_usage (struct model *m)
   CHECK (m, usage.nslots == sum.nslots && usage.nfree == sum.nfree, "%u of %u",
          (unsigned) usage.nfree, (unsigned) usage.nslots);
   CHECK (m, usage.nkept == nkept_of (sum.nslots), "%u", (unsigned) usage.nkept);
+  CHECK (m, usage.nreserved == nreserved (m) && usage.npromised == npromised (m), "%u of %u",
+         (unsigned) usage.npromised, (unsigned) usage.nreserved);
+  CHECK (m, usage.overcommit == !m->no_overcommit, "%d", usage.overcommit);
+  check_accounts (m);
   check_devices (m);
   CHECK (m, drum_check (m->drum), "%s", "");
+}
+
+/* What is to happen less often. */
+static void
+step_others (struct model *m)
+{
+  switch (rng_below (&m->rng, 12)) {
+  case 0:
+    step_fail (m);
+    break;
+  case 1:
+    step_pass (m);
+    break;
+  case 2:
+    m->no_overcommit = rng_below (&m->rng, 3) == 0;
+    drum_set_overcommit (m->drum, !m->no_overcommit);
+    break;
+  case 3:
+  case 4:
+  case 5:
+    step_heal (m);
+    break;
+  default:
+    step_suspect (m);
+  }
 }
 
 static void
@@ -530,6 +899,8 @@ compare_with_model (unsigned nsteps, uint32_t stripe_slots, unsigned who)
   memset (&m, 0, sizeof m);
   m.rng = rng_for (who);
   m.drum = drum_make (stripe_slots);
+  for (unsigned i = 0; i < NACCOUNTS; i++)
+    m.account[i].real.name = "model";
   for (m.step = 0; m.step < nsteps; m.step++) {
     bool grows = m.step / 100 % 2 == 0;
     uint64_t what = rng_below (&m.rng, 100);
@@ -546,6 +917,10 @@ compare_with_model (unsigned nsteps, uint32_t stripe_slots, unsigned who)
       step_reopen (&m);
     else if (what < 9)
       step_set_priority (&m);
+    else if (what < 10)
+      step_others (&m);
+    else if (what < 12)
+      step_promise (&m);
     else if (what < 20)
       step_end_moves (&m);
     else if (what < (grows ? 90 : 40))
@@ -554,6 +929,7 @@ compare_with_model (unsigned nsteps, uint32_t stripe_slots, unsigned who)
       step_free (&m);
     check_usage (&m);
   }
+  CHECK (&m, m.nhonoured > 10 || nsteps < 3000, "only %u", m.nhonoured);
   drum_destroy (m.drum);
 }
 

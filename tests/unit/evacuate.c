@@ -101,24 +101,23 @@ Test (evacuate, two_exports)
 {
   static struct stamped other;
   struct export_config config = { .name = "f", .size_bytes = 50 * PAGE_BYTES, .checksum = true };
-  struct export *both[2];
+  struct export *second;
   struct order *order = malloc (sizeof *order);
   uint64_t id;
 
   make_a_and_b (true);
-  cr_assert_eq (export_create (drum, &config, &both[1]), 0);
-  both[0] = export;
-  stamped_init (&other, both[1]);
+  cr_assert_eq (export_create (drum, &config, &second), 0);
+  cr_assert_eq (exports_add (exports, second), 0);
+  stamped_init (&other, second);
   cr_assert_eq (stamped_write (&pages, 0, 40), 0);
   cr_assert_eq (stamped_write (&other, 0, 50), 0);
-  *order = (struct order){ .ev = { drum, both, 2 } };
+  *order = (struct order){ .ev = { drum, exports, NULL } };
   cr_assert_eq (drum_close_device (drum, place_of (scratch_path ("a")), &order->dev), 0);
   cr_assert_eq (jobs_start (jobs, JOB_REMOVE, "a", 0, order_main, order, &id), 0);
   assert_job (finish (id), JOB_DONE, NULL);
   stamped_assert (&pages);
   stamped_assert (&other);
   cr_assert_eq (drum_nused_on (drum, "b"), 90);
-  export_destroy (both[1]);
 }
 
 static void

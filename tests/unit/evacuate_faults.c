@@ -15,6 +15,7 @@
 
 #include "lib/evacuate.h"
 #include "lib/export.h"
+#include "lib/exports.h"
 #include "lib/job.h"
 #include "tests/scratch.h"
 
@@ -66,12 +67,12 @@ WRAP (ssize_t, preadv, PREADV, (int fd, const struct iovec *iov, int niov, off_t
 WRAP (ssize_t, pwritev, PWRITEV, (int fd, const struct iovec *iov, int niov, off_t offset),
       (fd, iov, niov, offset), -1)
 WRAP (int, drum_alloc, DRUM_ALLOC,
-      (struct drum * d, uint32_t nnew, uint32_t nmove, struct slot_run *runs, unsigned *nruns),
-      (d, nnew, nmove, runs, nruns), -fault.err)
+      (struct drum * d, const struct drum_demand *want, struct slot_run *runs, unsigned *nruns),
+      (d, want, runs, nruns), -fault.err)
 WRAP (int, drum_alloc_above, DRUM_ALLOC_ABOVE,
-      (struct drum * d, int above, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+      (struct drum * d, int above, const struct drum_demand *want, struct slot_run *runs,
        unsigned *nruns),
-      (d, above, nnew, nmove, runs, nruns), -fault.err)
+      (d, above, want, runs, nruns), -fault.err)
 WRAP (void *, mmap, MMAP, (void *at, size_t n, int prot, int flags, int fd, off_t offset),
       (at, n, prot, flags, fd, offset), MAP_FAILED)
 
@@ -87,6 +88,7 @@ __wrap_now_ns (void)
 }
 
 static struct drum *drum;
+static struct exports *exports;
 static struct export *export;
 static struct jobs *jobs;
 static struct stamped pages;
@@ -110,7 +112,9 @@ begin (int prio_a, int prio_b)
 
   drum = drum_make (4);
   drum_add_file (drum, "a", prio_a, A_SLOTS);
+  cr_assert_eq (exports_create (&exports), 0);
   cr_assert_eq (export_create (drum, &config, &export), 0);
+  cr_assert_eq (exports_add (exports, export), 0);
   cr_assert_eq (jobs_create (NULL, NULL, &jobs), 0);
   stamped_init (&pages, export);
   for (unsigned page = 20; page-- > 0;)
@@ -124,14 +128,14 @@ static void
 end (void)
 {
   jobs_destroy (jobs);
-  export_destroy (export);
+  exports_destroy (exports);
   drum_undo (drum); /* the files, too */
 }
 
 static struct evacuation
 everything (void)
 {
-  return (struct evacuation){ drum, &export, 1, false };
+  return (struct evacuation){ drum, exports, NULL };
 }
 
 static bool force;
@@ -342,7 +346,7 @@ assert_no_move_is_open (void)
   unsigned nruns;
 
   drum_usage (drum, &usage);
-  cr_assert_eq (drum_alloc (drum, (uint32_t) (usage.nfree - usage.nkept) + 1, 0, runs, &nruns),
+  cr_assert_eq (drum_take_runs (drum, (uint32_t) (usage.nfree - usage.nkept) + 1, 0, runs, &nruns),
                 -ENOSPC);
 }
 

@@ -24,6 +24,7 @@
 #include "devices.h"
 #include "failed.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 enum { NCLIENTS = 3, OWN_PAGES = 100, NPAGES = NCLIENTS * OWN_PAGES, MAX_REQUEST = 40, NFILES = 4 };
 
@@ -51,9 +52,9 @@ write_own (struct client *c, uint64_t at, uint64_t n)
   for (uint64_t i = 0; i < n; i++)
     stamp_fill (c->buf + i * PAGE_BYTES,
                 (struct stamp){ c->writer, c->sequence, c->first + at + i });
-  ret = export_write (service.export, c->buf, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
+  ret = export_write (served (&service), c->buf, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
   if (ret == -ENOSPC && may_be_full) { /* some are written: make all of them known */
-    export_trim (service.export, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
+    export_trim (served (&service), n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
     memset (c->has + at, 0, n * sizeof c->has[0]);
     return;
   }
@@ -68,28 +69,28 @@ patch_own (struct client *c, uint64_t at)
 {
   uint64_t offset = (c->first + at) * PAGE_BYTES + 1024;
   char was[512], other[512] = { 1 };
-  int ret = export_read (service.export, was, sizeof was, offset);
+  int ret = export_read (served (&service), was, sizeof was, offset);
 
   if (c->has[at] == 0)
     return;
   if (ret == 0)
-    ret = export_write (service.export, other, sizeof other, offset);
+    ret = export_write (served (&service), other, sizeof other, offset);
   if (ret == 0)
-    ret = export_write (service.export, was, sizeof was, offset);
+    ret = export_write (served (&service), was, sizeof was, offset);
   FAIL_UNLESS (ret == 0, "a rewrite of page %u: %s", (unsigned) (c->first + at), strerror (-ret));
 }
 
 static void
 trim_own (struct client *c, uint64_t at, uint64_t n)
 {
-  export_trim (service.export, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
+  export_trim (served (&service), n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
   memset (c->has + at, 0, n * sizeof c->has[0]);
 }
 
 static void
 read_own (struct client *c, uint64_t at, uint64_t n)
 {
-  int ret = export_read (service.export, c->buf, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
+  int ret = export_read (served (&service), c->buf, n * PAGE_BYTES, (c->first + at) * PAGE_BYTES);
 
   FAIL_UNLESS (ret == 0, "read: %s", strerror (-ret));
   for (uint64_t i = 0; i < n && !failed; i++) {
@@ -109,7 +110,7 @@ static void
 read_any (struct client *c, uint64_t page)
 {
   struct stamp stamp;
-  int ret = export_read (service.export, c->buf, 64, page * PAGE_BYTES);
+  int ret = export_read (served (&service), c->buf, 64, page * PAGE_BYTES);
 
   memcpy (&stamp, c->buf, sizeof stamp);
   FAIL_UNLESS (ret == 0 && (stamp_is_zero (&stamp) || stamp.page == page),
@@ -201,8 +202,8 @@ teardown_service (void)
     nused += devices[i].nslots - devices[i].nfree;
     cr_assert (devices[i].state == DEVICE_OPEN, "%s", swapdev_path (devices[i].swapdev));
   }
-  cr_assert_eq (nused, export_npages_used (service.export));
-  export_trim (service.export, NPAGES * PAGE_BYTES, 0);
+  cr_assert_eq (nused, export_npages_used (served (&service)));
+  export_trim (served (&service), NPAGES * PAGE_BYTES, 0);
   cr_assert_eq (drum_nused (service.drum), 0);
   service_stop (&service);
   scratch_teardown ();

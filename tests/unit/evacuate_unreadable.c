@@ -203,7 +203,7 @@ Test (evacuate_unreadable, unreadable_pages_do_not_rise)
 static int
 failing_main (struct job *job, void *dev)
 {
-  struct evacuation ev = { drum, &export, 1, false };
+  struct evacuation ev = { drum, exports, NULL };
 
   return evacuate_failing (job, &ev, dev);
 }

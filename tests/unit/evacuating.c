@@ -17,6 +17,7 @@
 #include "logged.h"
 
 struct drum *drum;
+struct exports *exports;
 struct export *export;
 struct jobs *jobs;
 struct stamped pages;
@@ -65,33 +66,34 @@ __wrap_export_check (struct export *e, uint64_t *page, unsigned n, const struct 
   return ret;
 }
 
-int __real_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+int __real_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                        unsigned *nruns);
-int __wrap_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+int __wrap_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                        unsigned *nruns);
 
 int
-__wrap_drum_alloc (struct drum *d, uint32_t nnew, uint32_t nmove, struct slot_run *runs,
+__wrap_drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *runs,
                    unsigned *nruns)
 {
-  bool refuse = nnew + nmove > hook.alloc_max || (hook.refuse_next && nnew + nmove > 1);
+  bool refuse =
+    want->nnew + want->nmove > hook.alloc_max || (hook.refuse_next && want->nnew + want->nmove > 1);
 
   hook.refuse_next = false;
-  return refuse ? -ENOSPC : __real_drum_alloc (d, nnew, nmove, runs, nruns);
+  return refuse ? -ENOSPC : __real_drum_alloc (d, want, runs, nruns);
 }
 
-int __real_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+int __real_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                              struct slot_run *runs, unsigned *nruns);
-int __wrap_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+int __wrap_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                              struct slot_run *runs, unsigned *nruns);
 
 int
-__wrap_drum_alloc_above (struct drum *d, int above, uint32_t nnew, uint32_t nmove,
+__wrap_drum_alloc_above (struct drum *d, int above, const struct drum_demand *want,
                          struct slot_run *runs, unsigned *nruns)
 {
-  return nnew + nmove > hook.alloc_max
+  return want->nnew + want->nmove > hook.alloc_max
            ? -ENOSPC
-           : __real_drum_alloc_above (d, above, nnew, nmove, runs, nruns);
+           : __real_drum_alloc_above (d, above, want, runs, nruns);
 }
 
 ssize_t __real_preadv (int fd, const struct iovec *iov, int niov, off_t offset);
@@ -175,7 +177,9 @@ make (bool checksum)
                                   .checksum = checksum };
 
   drum = drum_make (16);
+  cr_assert_eq (exports_create (&exports), 0);
   cr_assert_eq (export_create (drum, &config, &export), 0);
+  cr_assert_eq (exports_add (exports, export), 0);
   cr_assert_eq (jobs_create (NULL, NULL, &jobs), 0);
   stamped_init (&pages, export);
 }
@@ -199,7 +203,7 @@ void
 evacuating_teardown (void)
 {
   jobs_destroy (jobs);
-  export_destroy (export);
+  exports_destroy (exports);
   drum_destroy (drum);
   scratch_teardown ();
 }
@@ -227,7 +231,7 @@ start (struct swapdev *dev, bool force, uint64_t rate)
   struct order *order = malloc (sizeof *order);
   uint64_t id;
 
-  *order = (struct order){ { drum, &export, 1, false }, dev, force };
+  *order = (struct order){ { drum, exports, NULL }, dev, force };
   cr_assert_eq (
     jobs_start (jobs, JOB_REMOVE, dev ? swapdev_path (dev) : NULL, rate, order_main, order, &id),
     0);

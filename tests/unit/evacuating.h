@@ -15,6 +15,7 @@
 
 #include "lib/evacuate.h"
 #include "lib/export.h"
+#include "lib/exports.h"
 #include "lib/job.h"
 
 #include "devices.h"
@@ -23,7 +24,8 @@
 enum { NPAGES = 400, A_SLOTS = 100, B_SLOTS = 300 };
 
 extern struct drum *drum;
-extern struct export *export;
+extern struct exports *exports;
+extern struct export *export; /* in it */
 extern struct jobs *jobs;
 extern struct stamped pages; /* of the export */
 

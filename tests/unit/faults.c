@@ -23,6 +23,7 @@
 #include "devices.h"
 #include "faulty.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 enum { NPAGES = 60, A_SLOTS = 70, B_SLOTS = 150, C_SLOTS = 150, MAX_N = 2000 };
 
@@ -92,7 +93,7 @@ read_page (unsigned i)
 {
   char data[PAGE_BYTES];
   struct stamp stamp;
-  int ret = export_read (service.export, data, PAGE_BYTES, (uint64_t) i * PAGE_BYTES);
+  int ret = export_read (served (&service), data, PAGE_BYTES, (uint64_t) i * PAGE_BYTES);
 
   page[i].unreadable = ret < 0;
   if (ret < 0) {
@@ -128,8 +129,8 @@ write_pages (unsigned first, unsigned n)
   version++;
   for (unsigned i = 0; i < n; i++)
     stamp_fill (data[i], (struct stamp){ 1, version, first + i });
-  ret =
-    export_write (service.export, data, (uint64_t) n * PAGE_BYTES, (uint64_t) first * PAGE_BYTES);
+  ret = export_write (served (&service), data, (uint64_t) n * PAGE_BYTES,
+                      (uint64_t) first * PAGE_BYTES);
   nwrite_errors += ret < 0;
   for (unsigned i = first; i < first + n; i++)
     note_write (i, ret, version);
@@ -146,8 +147,8 @@ write_half (unsigned i)
   if (page[i].unreadable)
     return;
   stamp_fill (data, (struct stamp){ 1, page[i].is, i });
-  ret =
-    export_write (service.export, data, PAGE_BYTES / 2, (uint64_t) i * PAGE_BYTES + PAGE_BYTES / 2);
+  ret = export_write (served (&service), data, PAGE_BYTES / 2,
+                      (uint64_t) i * PAGE_BYTES + PAGE_BYTES / 2);
   if (ret < 0)
     assert_error (ret);
 }
@@ -156,7 +157,7 @@ static void
 trim (unsigned first, unsigned n)
 {
   cr_assert_eq (
-    export_trim (service.export, (uint64_t) n * PAGE_BYTES, (uint64_t) first * PAGE_BYTES), 0);
+    export_trim (served (&service), (uint64_t) n * PAGE_BYTES, (uint64_t) first * PAGE_BYTES), 0);
   for (unsigned i = first; i < first + n; i++)
     page[i].is = page[i].may_be = 0;
 }
@@ -295,7 +296,7 @@ recover (unsigned nunreadable)
                     "%s: %s", where (), name[i]);
   drum_heal (service.drum);
   drum_assert_adds_up (service.drum);
-  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (service.export), "%s",
+  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (served (&service)), "%s",
                 where ());
   for (unsigned i = 0; i < NPAGES; i++) {
     read_page (i);

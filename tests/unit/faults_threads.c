@@ -24,6 +24,7 @@
 #include "devices.h"
 #include "faulty.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 enum { NTHREADS = 4, EACH = 200, NPAGES = NTHREADS * EACH, NSLOTS = 1200, MAX_REQUEST = 40 };
 enum { BAD_FIRST = 100, BAD_END = 150 }; /* slots of a that can't be read any more */
@@ -98,7 +99,7 @@ write_some (struct client *c, unsigned first, unsigned n)
   c->version++;
   for (unsigned i = 0; i < n; i++)
     stamp_fill (data[i], (struct stamp){ c->index + 1, c->version, page + i });
-  ret = export_write (service.export, data, n * PAGE_BYTES, page * PAGE_BYTES);
+  ret = export_write (served (&service), data, n * PAGE_BYTES, page * PAGE_BYTES);
   FAIL_UNLESS (ret == 0, "a write of %u pages at %u: %s", n, (unsigned) page, strerror (-ret));
   for (unsigned i = 0; i < n; i++)
     c->is[first + i] = c->version;
@@ -111,7 +112,7 @@ read_one (const struct client *c, unsigned i)
   char data[PAGE_BYTES];
   uint64_t page = (uint64_t) c->index * EACH + i;
   struct stamp stamp;
-  int ret = export_read (service.export, data, PAGE_BYTES, page * PAGE_BYTES);
+  int ret = export_read (served (&service), data, PAGE_BYTES, page * PAGE_BYTES);
 
   if (ret < 0) {
     FAIL_UNLESS (ret == -EIO && atomic_load (&may_be_unreadable), "page %u: %s", (unsigned) page,
@@ -208,7 +209,7 @@ a_fails (int error, bool reads_too)
   cr_assert (drum_find (service.drum, scratch_path ("a"), &a));
   cr_assert (a.state == DEVICE_FAILED, "%d: %s", a.state, logged_last ());
   drum_assert_adds_up (service.drum);
-  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (service.export));
+  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (served (&service)));
   nunreadable = count_unreadable ();
   cr_assert_eq (nunreadable, a.nslots - a.nfree, "%u pages can't be read, and %u are there",
                 nunreadable, a.nslots - a.nfree);
@@ -268,5 +269,5 @@ Test (faults_threads, bad_slots)
   }
   drum_assert_adds_up (service.drum);
   cr_assert_eq (count_unreadable (), 0);
-  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (service.export));
+  cr_assert_eq (drum_nused_anywhere (service.drum), export_npages_used (served (&service)));
 }

@@ -14,19 +14,24 @@ enum { MAX_FREED = 4096 };
 
 static struct drum *const drum = (struct drum *) &drum; /* never looked into */
 static struct slot_run freed[MAX_FREED];
-static unsigned nfreed, ncalls, nmoves;
+static struct room_account *const account = (struct room_account *) &account; /* nor this */
+static unsigned nfreed, ncalls, nmoves, nshrinks;
 
-void __wrap_drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove);
+void __wrap_drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns,
+                       const struct drum_return *what);
 
 void
-__wrap_drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns, uint32_t nmove)
+__wrap_drum_free (struct drum *d, const struct slot_run *runs, unsigned nruns,
+                  const struct drum_return *what)
 {
   cr_assert_eq (d, drum);
   cr_assert (nruns > 0 && nruns <= DRUM_BATCH, "%u runs", nruns);
   cr_assert_leq (nfreed + nruns, MAX_FREED);
   for (unsigned i = 0; i < nruns; i++)
     freed[nfreed++] = runs[i];
-  nmoves += nmove;
+  cr_assert_eq (what->account, account);
+  nmoves += what->nmove;
+  nshrinks += what->nshrink;
   ncalls++;
 }
 
@@ -42,7 +47,7 @@ Test (freerange, nothing_is_no_call)
 {
   struct freerange fr;
 
-  freerange_init (&fr, drum, 0);
+  freerange_init (&fr, drum, account, 0);
   freerange_flush (&fr);
   cr_assert_eq (ncalls, 0);
 }
@@ -53,13 +58,14 @@ Test (freerange, merges_up_and_down)
   static const uint32_t slots[] = { 10, 11, 12, 9, 8, 13, 20, 19, 18, 21, 30, 32, 31 };
   struct freerange fr;
 
-  freerange_init (&fr, drum, 6);
+  freerange_init (&fr, drum, account, 6);
   for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++)
-    freerange_add (&fr, slots[i]);
+    freerange_add (&fr, slots[i], i % 3 == 0);
   cr_assert_eq (ncalls, 0, "freed too early");
   freerange_flush (&fr);
   cr_assert_eq (ncalls, 1);
   cr_assert_eq (nmoves, 6);
+  cr_assert_eq (nshrinks, 5);
   cr_assert_eq (nfreed, 4);
   assert_freed (0, 8, 6);
   assert_freed (1, 18, 4);
@@ -67,19 +73,20 @@ Test (freerange, merges_up_and_down)
   assert_freed (3, 31, 2);
 }
 
-/* A flush begins anew: the next slot is no longer the neighbour of the last, and moves are told once. */
+/* A flush begins anew: the next slot is no longer the neighbour of the last, and what comes with it is told once. */
 Test (freerange, starts_anew_after_a_flush)
 {
   struct freerange fr;
 
-  freerange_init (&fr, drum, 1);
-  freerange_add (&fr, 5);
+  freerange_init (&fr, drum, account, 1);
+  freerange_add (&fr, 5, true);
   freerange_flush (&fr);
-  freerange_add (&fr, 6);
+  freerange_add (&fr, 6, false);
   freerange_flush (&fr);
   freerange_flush (&fr);
   cr_assert_eq (ncalls, 2);
   cr_assert_eq (nmoves, 1);
+  cr_assert_eq (nshrinks, 1);
   assert_freed (0, 5, 1);
   assert_freed (1, 6, 1);
 }
@@ -89,16 +96,18 @@ Test (freerange, frees_in_batches)
 {
   struct freerange fr;
 
-  freerange_init (&fr, drum, DRUM_BATCH);
+  freerange_init (&fr, drum, account, DRUM_BATCH);
   for (uint32_t i = 0; i < 2 * DRUM_BATCH + 10; i++)
-    freerange_add (&fr, 3 * i + 1);
+    freerange_add (&fr, 3 * i + 1, i % 2 == 0);
   cr_assert_eq (ncalls, 2);
   cr_assert_eq (nfreed, 2 * DRUM_BATCH);
   cr_assert_eq (nmoves, DRUM_BATCH, "told once, with the first");
+  cr_assert_eq (nshrinks, DRUM_BATCH, "those that were freed");
   freerange_flush (&fr);
   cr_assert_eq (ncalls, 3);
   cr_assert_eq (nfreed, 2 * DRUM_BATCH + 10);
   cr_assert_eq (nmoves, DRUM_BATCH);
+  cr_assert_eq (nshrinks, DRUM_BATCH + 5);
 }
 
 /* In any order, each slot that was added is freed once. */
@@ -121,9 +130,9 @@ Test (freerange, frees_each_slot_once)
       order[k] = slot;
     }
   }
-  freerange_init (&fr, drum, 0);
+  freerange_init (&fr, drum, account, 0);
   for (unsigned i = 0; i < N; i++)
-    freerange_add (&fr, order[i]);
+    freerange_add (&fr, order[i], false);
   freerange_flush (&fr);
   for (unsigned i = 0; i < nfreed; i++)
     for (uint32_t k = 0; k < freed[i].n; k++)

@@ -29,6 +29,7 @@
 #include "logged.h"
 #include "longadd.h"
 #include "stamped.h"
+#include "tests/unit/served.h"
 
 enum { A_SLOTS = 100, B_SLOTS = 200, NPAGES = 400, SLOW = 1 };
 
@@ -66,7 +67,7 @@ setup (void)
   cr_assert_eq (service_start (&config, &service), 0);
   before_ns = now_ns ();
   cr_assert_eq (live_create (&service, count_ended, &nended, &live), 0);
-  stamped_init (&pages, service.export);
+  stamped_init (&pages, served (&service));
 }
 
 static void
@@ -620,11 +621,12 @@ __wrap_service_sync (struct service *s)
 static struct session *
 open_session (void)
 {
+  struct session_wish wish = { .export = served (&service),
+                               .name = &(struct session_name){ .id = "" },
+                               .peer = "" };
   struct session *session;
 
-  cr_assert_eq (
-    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
-    0);
+  cr_assert_eq (session_open (service.sessions, &wish, &session), 0);
   return session;
 }
 
@@ -666,10 +668,10 @@ Test (live, does_not_lose_pages)
 {
   uint64_t job = 77;
 
-  export_count_client (service.export, 1);
+  export_count_client (served (&service), 1);
   cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
   assert_logged_error ("has 1 connections and holds 0 pages, which a restart without state= loses");
-  export_count_client (service.export, -1);
+  export_count_client (served (&service), -1);
   cr_assert_eq (stamped_write (&pages, 0, 9), 0);
   cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
   assert_logged_error ("has 0 connections and holds 9 pages, which a restart without state= loses");

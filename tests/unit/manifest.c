@@ -227,7 +227,22 @@ any_manifest (struct rng *rng, unsigned max)
       .name = i ? any_text (rng, "", i) : strdup (""),
       .size_bytes = PAGE_BYTES * (1 + (any_number (rng) >> 14)),
       .number = ~(uint64_t) i,
+      .next_bytes = PAGE_BYTES * (any_number (rng) >> 14),
+      .moving_to = i ? ~(uint64_t) 0 : 0,
+      .terms = { .reserve_bytes = PAGE_BYTES * (any_number (rng) >> 14),
+                 .limit_bytes = PAGE_BYTES * (any_number (rng) >> 14),
+                 .weight = 1 + (unsigned) rng_below (rng, EXPORT_WEIGHT_MAX),
+                 .iops = any_number (rng),
+                 .bandwidth = any_number (rng),
+                 .exclusive = rng_below (rng, 2) },
+      .given = any_text (rng, "", i),
+      .pattern = any_text (rng, "", i),
+      .used_at = any_number (rng) >> 1,
     };
+  m.nremoved_exports = (unsigned) rng_below (rng, max + 1);
+  m.removed_exports = array (m.nremoved_exports, sizeof *m.removed_exports);
+  for (unsigned i = 0; i < m.nremoved_exports; i++)
+    m.removed_exports[i] = any_text (rng, "", i);
   m.nclients = (unsigned) rng_below (rng, max + 1);
   m.clients = array (m.nclients, sizeof *m.clients);
   for (unsigned i = 0; i < m.nclients; i++)
@@ -243,8 +258,8 @@ some_manifest (void)
   struct rng rng = rng_for (7);
   struct manifest m;
 
-  while (m = any_manifest (&rng, 2),
-         m.ndevices < 2 || m.nremoved < 2 || m.nexports < 2 || m.nclients < 2)
+  while (m = any_manifest (&rng, 2), m.ndevices < 2 || m.nremoved < 2 || m.nexports < 2 ||
+                                       m.nremoved_exports < 2 || m.nclients < 2)
     manifest_free (&m);
   return m;
 }
@@ -264,7 +279,10 @@ same_device (const struct manifest_device *a, const struct manifest_device *b)
 static bool
 same_export (const struct manifest_export *a, const struct manifest_export *b)
 {
-  return text (name) && same (size_bytes) && same (number);
+  return text (name) && same (size_bytes) && same (number) && same (next_bytes) &&
+         same (moving_to) && same (terms.reserve_bytes) && same (terms.limit_bytes) &&
+         same (terms.weight) && same (terms.iops) && same (terms.bandwidth) &&
+         same (terms.exclusive) && text (given) && text (pattern) && same (used_at);
 }
 
 static bool
@@ -277,13 +295,16 @@ static void
 assert_same (const struct manifest *a, const struct manifest *b)
 {
   cr_assert (equal (state) && equal (drum) && equal (boot) && same (generation) && same (starting));
-  cr_assert (same (ndevices) && same (nremoved) && same (nexports) && same (nclients));
+  cr_assert (same (ndevices) && same (nremoved) && same (nexports) && same (nremoved_exports) &&
+             same (nclients));
   for (unsigned i = 0; i < a->ndevices; i++)
     cr_assert (same_device (&a->devices[i], &b->devices[i]), "device %u", i);
   for (unsigned i = 0; i < a->nremoved; i++)
     cr_assert (text (removed[i]), "removed %u", i);
   for (unsigned i = 0; i < a->nexports; i++)
     cr_assert (same_export (&a->exports[i], &b->exports[i]), "export %u", i);
+  for (unsigned i = 0; i < a->nremoved_exports; i++)
+    cr_assert (text (removed_exports[i]), "removed export %u", i);
   for (unsigned i = 0; i < a->nclients; i++)
     cr_assert (same_client (&a->clients[i], &b->clients[i]), "client %u", i);
 }
@@ -352,7 +373,16 @@ Test (manifest, extremes)
   };
   struct manifest_export export = { .name = "",
                                     .size_bytes = INT64_MAX - PAGE_BYTES + 1,
-                                    .number = UINT64_MAX };
+                                    .number = UINT64_MAX,
+                                    .next_bytes = INT64_MAX - PAGE_BYTES + 1,
+                                    .terms = { .reserve_bytes = INT64_MAX - PAGE_BYTES + 1,
+                                               .limit_bytes = INT64_MAX - PAGE_BYTES + 1,
+                                               .weight = EXPORT_WEIGHT_MAX,
+                                               .iops = UINT64_MAX,
+                                               .bandwidth = UINT64_MAX },
+                                    .given = "",
+                                    .pattern = "",
+                                    .used_at = INT64_MAX };
   struct manifest_client client = { .id = "c", .epoch = UINT64_MAX };
   struct manifest m = { .ndevices = 0 };
 
@@ -552,8 +582,14 @@ static const char whole[] =
   "\"maxio\":1,\"given_maxio\":1,\"state\":1,\"leaving\":true,\"leave_force\":true,"
   "\"leave_rate\":1}],"
   "\"removed\":[{\"path\":\"/c\"}],"
-  "\"exports\":[{\"name\":\"\",\"size_bytes\":4096,\"number\":1},"
-  "{\"name\":\"x\",\"size_bytes\":8192,\"number\":2}],"
+  "\"exports\":[{\"name\":\"\",\"size_bytes\":4096,\"number\":1,\"next_bytes\":8192,\"moving_to\":"
+  "2,"
+  "\"reserve_bytes\":4096,\"limit_bytes\":12288,\"weight\":7,\"iops\":8,\"bandwidth\":9,"
+  "\"exclusive\":true,\"given\":\"g\",\"pattern\":\"p\",\"used_at\":10},"
+  "{\"name\":\"x\",\"size_bytes\":8192,\"number\":2,\"next_bytes\":0,\"moving_to\":0,"
+  "\"reserve_bytes\":0,\"limit_bytes\":0,\"weight\":100,\"iops\":0,\"bandwidth\":0,"
+  "\"exclusive\":false,\"given\":\"\",\"pattern\":\"\",\"used_at\":0}],"
+  "\"removed_exports\":[{\"name\":\"z\"}],"
   "\"clients\":[{\"id\":\"host\",\"epoch\":1},{\"id\":\"peer\",\"epoch\":2}]}";
 
 /* The whole one, with the first that is there of one text replaced by another. */
@@ -618,7 +654,19 @@ Test (manifest, what_makes_no_sense)
     { "\"size_bytes\":4096", "\"size_bytes\":4097", "not in pages" },
     { "\"size_bytes\":4096", "\"size_bytes\":9223372036854775808", "\"size_bytes\"" },
     { "\"name\":\"x\"", "\"name\":\"\"", "two exports have one name" },
-    { "\"number\":2", "\"number\":1", "two exports have one number" },
+    { "\"number\":1", "\"number\":2", "two exports have one number" },
+    { "\"next_bytes\":8192", "\"next_bytes\":1", "not in pages" },
+    { "\"reserve_bytes\":4096", "\"reserve_bytes\":4095", "not in pages" },
+    { "\"limit_bytes\":12288", "\"limit_bytes\":12287", "not in pages" },
+    { "\"moving_to\":2", "\"moving_to\":3", "moves to one that is not there" },
+    { "\"moving_to\":2", "\"moving_to\":1", "moves to one that is not there" },
+    { "\"weight\":7", "\"weight\":0", "\"weight\"" },
+    { "\"weight\":7", "\"weight\":10001", "\"weight\"" },
+    { "\"exclusive\":true", "\"exclusive\":1", "\"exclusive\"" },
+    { "\"given\":\"g\",", "", "\"given\" is missing" },
+    { "\"used_at\":10", "\"used_at\":-1", "\"used_at\"" },
+    { "\"removed_exports\":[", "\"removed_exports\":[5,", "\"name\" is missing" },
+    { "\"number\":1,", "\"number\":0,", "\"number\"" },
     { "\"id\":\"peer\"", "\"id\":\"host\"", "a client is there twice" },
     { "\"id\":\"peer\"", "\"id\":\"\"", "\"id\"" },
     { "\"epoch\":2", "\"epoch\":[2]", "\"epoch\"" },

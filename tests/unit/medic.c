@@ -119,7 +119,7 @@ fail_run (int err)
   struct slot_run run = { drum_take (drum, RUN), RUN };
 
   cr_assert_eq (run.first, first_slot);
-  drum_slots_failed (drum, &run, 1, 0, err);
+  drum_slots_failed (drum, &run, 1, NULL, err);
 }
 
 /* These of them, and no others, are bad. */
@@ -226,11 +226,11 @@ Test (medic, bad_slots_survive_a_restart)
   while (drum_nfree (drum) > 0) {
     uint32_t n = drum_nfree (drum) < RUN ? (uint32_t) drum_nfree (drum) : RUN;
 
-    cr_assert_eq (drum_alloc (drum, 0, n, runs, &nruns), 0);
+    cr_assert_eq (drum_take_runs (drum, 0, n, runs, &nruns), 0);
     for (unsigned i = 0; i < nruns; i++)
       for (unsigned k = 0; k < 2; k++)
         cr_assert_geq (device ().first + bad[k] - runs[i].first, runs[i].n, "a bad slot");
-    drum_free (drum, NULL, 0, n); /* they are no moves */
+    drum_free (drum, NULL, 0, &(struct drum_return){ .nmove = n }); /* they are no moves */
   }
 }
 
@@ -275,14 +275,14 @@ Test (medic, the_table_is_full)
   for (uint32_t i = 0; i < LABEL_MAX_BAD; i++) {
     struct slot_run run = { drum_take (drum, 1), 1 };
 
-    drum_slots_failed (drum, &run, 1, 0, -EIO);
+    drum_slots_failed (drum, &run, 1, NULL, -EIO);
     cr_assert_eq (drum_next_sick (drum, 0, &dev, &run), 0);
     cr_assert_eq (drum_suspect_bad (drum, dev, run.first), 0);
     __real_drum_suspect_end (drum, dev);
   }
   cr_assert_eq (device ().nslots, NSLOTS - LABEL_MAX_BAD);
   break_slots (FAULTY_WRITE, FIRST, NSLOTS, EIO);
-  drum_slots_failed (drum, &(struct slot_run){ drum_take (drum, 1), 1 }, 1, 0, -EIO);
+  drum_slots_failed (drum, &(struct slot_run){ drum_take (drum, 1), 1 }, 1, NULL, -EIO);
   start ();
   wait_for (&treated);
   wait_for (&failed);

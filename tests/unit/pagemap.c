@@ -193,6 +193,119 @@ Test (pagemap, agrees_with_a_model)
   pagemap_destroy (pm);
 }
 
+static int remaps_before_failure = -1; /* of one; none fails */
+
+void *__real_mremap (void *mem, size_t from, size_t to, int flags, ...);
+void *__wrap_mremap (void *mem, size_t from, size_t to, int flags, ...);
+
+void *
+__wrap_mremap (void *mem, size_t from, size_t to, int flags, ...)
+{
+  if (remaps_before_failure < 0 || remaps_before_failure-- > 0)
+    return __real_mremap (mem, from, to, flags);
+  errno = ENOMEM;
+  return (void *) -1;
+}
+
+/* What is in the map stays where it grows and shrinks, and what is new is empty, whatever was there before. */
+Test (pagemap, resized_like_a_model)
+{
+  enum { NPAGES = 70 * 64 * PAGEMAP_LEAF }; /* some pages of memory for the leaves alone */
+  static struct pagemap_entry model[NPAGES];
+  uint64_t npages = 1000;
+  struct pagemap *pm = make (npages);
+  struct rng rng = rng_for (2);
+
+  for (unsigned step = 0; step < random_steps (100); step++) {
+    uint64_t to = 1 + rng_below (&rng, step % 3 ? NPAGES : 5 * PAGEMAP_LEAF), page = 0, n;
+
+    for (unsigned i = 0; i < 300; i++) {
+      page = i % 2 ? rng_below (&rng, npages) : npages - 1 - rng_below (&rng, npages) % 1500;
+      page = page < npages ? page : 0;
+      model[page] =
+        (struct pagemap_entry){ .slot = 1 + (uint32_t) rng_below (&rng, SLOT_MAX), .sum = step };
+      pagemap_set (pm, page, model[page]);
+    }
+    for (page = to; page < npages; page++) {
+      pagemap_set (pm, page, none);
+      model[page] = none;
+    }
+    remaps_before_failure = (int) rng_below (&rng, 4);
+    n = pagemap_resize (pm, to) == 0 ? to : npages;
+    cr_assert (n == to || (to > npages && remaps_before_failure == -1),
+               "seed %" PRIu64 " step %u: %" PRIu64 " to %" PRIu64, random_seed (), step, npages,
+               to);
+    remaps_before_failure = -1;
+    npages = n;
+    for (page = 0; page < npages; page++)
+      if (step % 16 == 0 || pagemap_next (pm, page, npages) == page)
+        assert_entry (pm, page, model[page].slot, model[page].sum);
+      else
+        cr_assert_eq (model[page].slot, SLOT_NONE, "passed over %" PRIu64, page);
+  }
+  pagemap_destroy (pm);
+}
+
+/* Sizes that can't be change nothing, and so does a lack of address space. */
+Test (pagemap, resizes_that_fail)
+{
+  struct pagemap *pm = make (1000);
+
+  pagemap_set (pm, 999, (struct pagemap_entry){ .slot = 7 });
+  cr_assert_eq (pagemap_resize (pm, 0), -EINVAL);
+  cr_assert_eq (pagemap_resize (pm, UINT64_C (1) << 50), -ENOMEM);
+  cr_assert_eq (pagemap_resize (pm, UINT64_MAX), -ENOMEM);
+  for (int n = 0; n < 2; n++) {
+    remaps_before_failure = n;
+    cr_assert_eq (pagemap_resize (pm, 100000000), -ENOMEM);
+    assert_entry (pm, 999, 7, 0);
+  }
+  cr_assert_eq (pagemap_resize (pm, 100000000), 0);
+  assert_entry (pm, 999, 7, 0);
+  assert_entry (pm, 99999999, SLOT_NONE, 0);
+  pagemap_destroy (pm);
+}
+
+/* Of a part that went, and came again, nothing is walked. */
+Test (pagemap, new_leaves_were_never_set)
+{
+  enum { NPAGES = 100 * PAGEMAP_LEAF };
+  struct pagemap *pm = make (NPAGES);
+
+  for (uint64_t page = 0; page < NPAGES; page += PAGEMAP_LEAF)
+    pagemap_set (pm, page, (struct pagemap_entry){ .slot = 7 });
+  for (uint64_t page = 2 * PAGEMAP_LEAF; page < NPAGES; page += PAGEMAP_LEAF)
+    pagemap_set (pm, page, none);
+  cr_assert_eq (pagemap_resize (pm, PAGEMAP_LEAF + 1), 0);
+  cr_assert_eq (pagemap_resize (pm, NPAGES), 0);
+  cr_assert_eq (pagemap_next (pm, PAGEMAP_LEAF, NPAGES), PAGEMAP_LEAF);
+  assert_entry (pm, PAGEMAP_LEAF, 7, 0);
+  cr_assert_eq (pagemap_next (pm, 2 * PAGEMAP_LEAF, NPAGES), NPAGES);
+  pagemap_destroy (pm);
+}
+
+/* A map that grows takes no memory for that, and one that shrinks gives its own back. */
+Test (pagemap, resizes_cost_nothing)
+{
+  const uint64_t npages = UINT64_C (1) << 32;
+  struct pagemap *pm = make (1000);
+  uint64_t before __attribute__ ((unused)) = resident_bytes ();
+
+  cr_assert_eq (pagemap_resize (pm, npages), 0);
+  pagemap_set (pm, npages - 1, (struct pagemap_entry){ .slot = 7 });
+  assert_entry (pm, npages - 1, 7, 0);
+  pagemap_set (pm, npages - 1, none);
+  for (uint64_t page = 0; page < 2000 * PAGEMAP_LEAF; page += PAGEMAP_LEAF) {
+    pagemap_set (pm, page, (struct pagemap_entry){ .slot = 7 });
+    pagemap_set (pm, page, none);
+  }
+  cr_assert_eq (pagemap_resize (pm, 1000), 0);
+#ifndef __SANITIZE_THREAD__ /* it has shadows of what is touched */
+  cr_assert_leq (resident_bytes (), before + (1 << 20));
+#endif
+  pagemap_destroy (pm);
+}
+
 static struct pagemap *shared;
 static atomic_bool stop;
 static atomic_uint nwrong;

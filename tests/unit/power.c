@@ -39,6 +39,7 @@
 
 #include "devices.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 enum { NPAGES = 76, SECTOR = 512, MAX_OPS = 1 << 16, MAX_NAMES = 16, MAX_FILES = 4096 };
 /* All pages fit on any device but the first, which some can be moved up to. */
@@ -501,7 +502,7 @@ client_flush (void)
 {
   struct flush flush = begin_flush ();
 
-  cr_assert_eq (export_flush (service.export), 0);
+  cr_assert_eq (export_flush (served (&service)), 0);
   add_flush (&flush);
 }
 
@@ -531,9 +532,9 @@ change (uint64_t offset, uint64_t length, bool zero, bool trim)
   }
   busy_first = first;
   busy_end = end;
-  ret = trim   ? export_trim (service.export, length, offset)
-        : zero ? export_zero (service.export, length, offset, false)
-               : export_write (service.export, data, length, offset);
+  ret = trim   ? export_trim (served (&service), length, offset)
+        : zero ? export_zero (served (&service), length, offset, false)
+               : export_write (served (&service), data, length, offset);
   busy_first = BUSY_NOT;
   cr_assert_eq (ret, 0, "%s", strerror (-ret));
   for (unsigned i = first; i < end; i++)
@@ -944,7 +945,7 @@ check_page (unsigned i, const struct end *end)
   int first = !end->power ? last_acked (i, end->at - end->torn) : flush ? flush->floor[i] : 0;
   int last = last_sent (i, end->at), n = last;
   unsigned char data[PAGE_BYTES];
-  int ret = export_read (service.export, data, PAGE_BYTES, i * PAGE_BYTES);
+  int ret = export_read (served (&service), data, PAGE_BYTES, i * PAGE_BYTES);
 
   if (ret < 0) {
     cr_assert (end->power && last > first,
@@ -968,8 +969,9 @@ check_service (const struct end *end, int *is)
     is[i] = check_page (i, end);
   nused = drum_nused_anywhere (service.drum);
   cr_assert (drum_check (service.drum), "%s: the drum does not add up", describe (end));
-  cr_assert_eq (nused, export_npages_used (service.export), "%s: %u slots for %u pages",
-                describe (end), (unsigned) nused, (unsigned) export_npages_used (service.export));
+  cr_assert_eq (nused, export_npages_used (served (&service)), "%s: %u slots for %u pages",
+                describe (end), (unsigned) nused,
+                (unsigned) export_npages_used (served (&service)));
 }
 
 /* Start again, and sometimes once more. */

@@ -5,6 +5,7 @@
 #include <config.h>
 
 #include <criterion/criterion.h>
+#include <errno.h>
 
 #include "lib/room.h"
 #include "lib/units.h"
@@ -65,17 +66,17 @@ Test (room, grows_and_shrinks)
 /* Left is what is free or comes back, less what is kept; never less than none. */
 Test (room, left)
 {
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
   room_grow (&room, 640, 30);
-  cr_assert_eq (room_left (&room), 20);
+  cr_assert_eq (room_left (&room, NULL), 20);
   room.nmoving = 5;
-  cr_assert_eq (room_left (&room), 25);
+  cr_assert_eq (room_left (&room, NULL), 25);
   room.nfree = 6;
-  cr_assert_eq (room_left (&room), 1);
+  cr_assert_eq (room_left (&room, NULL), 1);
   room.nfree = 5;
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
   room.nfree = 4;
-  cr_assert_eq (room_left (&room), 0);
+  cr_assert_eq (room_left (&room, NULL), 0);
 }
 
 /* With so many left. */
@@ -139,18 +140,183 @@ Test (room, an_empty_drum_says_nothing)
   assert_check (0, ROOM_NOTHING);
 }
 
+static struct room_account rich = { .name = "rich" }, poor = { .name = "poor" };
+
+static void
+promise (struct room_account *a, uint64_t nreserved, uint64_t nlimit)
+{
+  room_promise (&room, a, &(struct room_promise){ .nreserved = nreserved, .nlimit = nlimit });
+}
+
+/* A page of this account has got its first slot, or n have. */
+static void
+use (struct room_account *a, uint64_t n)
+{
+  room.nfree -= n;
+  room_count (&room, a, (int64_t) n);
+}
+
+/* What is reserved and not used is left for who reserved it, and for nobody else. */
+Test (room, reserves)
+{
+  room_grow (&room, 640, 110);
+  promise (&rich, 60, 0);
+  cr_assert_eq (room.nreserved, 60);
+  cr_assert_eq (room.npromised, 60);
+  cr_assert_eq (room_left (&room, NULL), 40);
+  cr_assert_eq (room_left (&room, &poor), 40);
+  cr_assert_eq (room_left (&room, &rich), 100);
+  use (&rich, 25);
+  cr_assert_eq (room.npromised, 35);
+  cr_assert_eq (room_left (&room, &poor), 40);
+  use (&poor, 40);
+  cr_assert_eq (room_left (&room, &poor), 0);
+  cr_assert_eq (room_left (&room, &rich), 35);
+  use (&rich, 35);
+  cr_assert_eq (room.npromised, 0);
+  cr_assert_eq (room_left (&room, &rich), 0);
+  room_count (&room, &rich, -60);
+  cr_assert_eq (room.npromised, 60);
+  promise (&rich, 10, 0);
+  cr_assert_eq (room.npromised, 10);
+  promise (&rich, 0, 0);
+  cr_assert_eq (room.nreserved, 0);
+  cr_assert_eq (room.npromised, 0);
+}
+
+/* Pages that leave closed devices, and those beyond a reserve, take what is everybody's; moves take nothing. */
+Test (room, fits)
+{
+  room_grow (&room, 640, 30);
+  promise (&rich, 15, 0);
+  cr_assert (room_fits (&room, &rich, 15, 15));
+  cr_assert (room_fits (&room, &rich, 20, 20));
+  cr_assert (room_fits (&room, &rich, 20, 15), "5 that leave");
+  cr_assert_not (room_fits (&room, &rich, 20, 14));
+  cr_assert_not (room_fits (&room, &rich, 21, 21));
+  cr_assert (room_fits (&room, &rich, 5, 0));
+  cr_assert_not (room_fits (&room, &rich, 6, 0));
+  cr_assert (room_fits (&room, NULL, 5, 0));
+  cr_assert_not (room_fits (&room, NULL, 6, 0));
+  room.nfree = 0;
+  cr_assert (room_fits (&room, NULL, 0, 0), "moves");
+}
+
+/* If there is less than what is promised, it is for those who are within their reserve, and who comes first has it. */
+Test (room, first_come_first_served)
+{
+  room_grow (&room, 640, 30);
+  promise (&rich, 18, 0);
+  promise (&poor, 7, 0);
+  cr_assert (room_is_broken (&room));
+  cr_assert_not (room_fits (&room, NULL, 1, 0));
+  cr_assert (room_fits (&room, &rich, 18, 18));
+  cr_assert_not (room_fits (&room, &rich, 19, 19));
+  use (&rich, 18);
+  cr_assert_eq (room_left (&room, &rich), 0);
+  cr_assert_eq (room_left (&room, &poor), 2);
+  cr_assert (room_fits (&room, &poor, 2, 2));
+  cr_assert_not (room_fits (&room, &poor, 3, 3));
+}
+
+/* A limit is met by new pages only; 0 is none. */
+Test (room, limits)
+{
+  room_grow (&room, 8192, 8192);
+  promise (&poor, 0, 10);
+  cr_assert_not (room_is_limited (&poor, 10));
+  cr_assert (room_is_limited (&poor, 11));
+  cr_assert_not (room_is_limited (NULL, 11));
+  use (&poor, 10);
+  cr_assert_not (room_is_limited (&poor, 0));
+  cr_assert (room_is_limited (&poor, 1));
+  cr_assert_eq ((int) room_limited (&poor).what, ROOM_LIMITED);
+  cr_assert_eq ((int) room_limited (&poor).what, ROOM_NOTHING);
+  room_count (&room, &poor, -5);
+  cr_assert_eq ((int) room_limited (&poor).what, ROOM_NOTHING);
+  room_count (&room, &poor, -1);
+  cr_assert_eq ((int) room_limited (&poor).what, ROOM_LIMITED, "it was well below");
+  promise (&poor, 0, 0);
+  cr_assert_not (room_is_limited (&poor, UINT32_MAX));
+}
+
+/* What can be promised: no more reserves than slots, none that are used by others, and, without overcommit, no more sizes. */
+Test (room, may_promise)
+{
+  struct room_promise want = { .nreserved = 631 };
+  struct room_shortage shortage = { .npages = 0 };
+
+  room_grow (&room, 640, 300);
+  cr_assert_eq (room_may_promise (&room, &rich, &want, &shortage), -ENOSPC);
+  cr_assert (shortage.of == ROOM_OF_RESERVES && shortage.npages == 631 && shortage.nslots == 630);
+  want.nreserved = 291;
+  cr_assert_eq (room_may_promise (&room, &rich, &want, &shortage), -ENOSPC);
+  cr_assert (shortage.of == ROOM_OF_PROMISED && shortage.npages == 291 && shortage.nslots == 290);
+  want.nreserved = 290;
+  want.nsize = 631;
+  cr_assert_eq (room_may_promise (&room, &rich, &want, &shortage), 0);
+  room.no_overcommit = true;
+  cr_assert_eq (room_may_promise (&room, &rich, &want, &shortage), -ENOSPC);
+  cr_assert (shortage.of == ROOM_OF_SIZES && shortage.npages == 631 && shortage.nslots == 630);
+  room_promise (&room, &rich, &want);
+  cr_assert_not (room_suffices (&room, &shortage));
+  room.nfree = 0;
+  want = (struct room_promise){ .nreserved = 100, .nsize = 631 };
+  cr_assert_eq (room_may_promise (&room, &rich, &want, &shortage), 0, "less than before");
+}
+
+/* Devices that are closing count for promises, and what is to be kept back for them stays free. */
+Test (room, closing_devices)
+{
+  room_grow (&room, 640, 110);
+  promise (&rich, 60, 0);
+  room.closing.nslots = 640;
+  cr_assert_eq (room_left (&room, NULL), 30);
+  cr_assert_eq (room_left (&room, &rich), 90);
+  use (&poor, 50);
+  cr_assert (room_is_broken (&room));
+  room.closing.nfree = 20;
+  cr_assert_not (room_is_broken (&room));
+}
+
+/* That promises can't be kept is said once, and that they can be, again. */
+Test (room, broken_promises)
+{
+  room_grow (&room, 8192, 8192);
+  promise (&rich, 8000, 0);
+  cr_assert_eq ((int) room_check (&room).what, ROOM_ALMOST_FULL);
+  room_shrink (&room, 1000, 1000);
+  cr_assert_eq ((int) room_check (&room).what, ROOM_BROKEN);
+  cr_assert_eq ((int) room_check (&room).what, ROOM_NOTHING);
+  room_grow (&room, 1000, 1000);
+  cr_assert_eq ((int) room_check (&room).what, ROOM_KEPT_AGAIN);
+  use (&poor, 65);
+  cr_assert_eq ((int) room_check (&room).what, ROOM_BROKEN);
+}
+
 /* What is said has its level and, where it helps, the number. */
 Test (room, says)
 {
   room_say ((struct room_notice){ .what = ROOM_NOTHING });
   cr_assert_eq (logged_count (""), 0);
-  room_say ((struct room_notice){ ROOM_ALMOST_FULL, 77 });
+  room_say ((struct room_notice){ .what = ROOM_ALMOST_FULL, .left = 77 });
   cr_assert_eq (logged_count ("almost full: 77 slots"), 1);
   cr_assert (logged_last_level () == LEVEL_WARNING);
-  room_say ((struct room_notice){ ROOM_FULL, 0 });
+  room_say ((struct room_notice){ .what = ROOM_FULL, .left = 0 });
   cr_assert_eq (logged_count ("the drum is full"), 1);
   cr_assert (logged_last_level () == LEVEL_WARNING);
-  room_say ((struct room_notice){ ROOM_AGAIN, 600 });
+  room_say ((struct room_notice){ .what = ROOM_FULL, .npromised = 1 });
+  cr_assert_eq (logged_count ("the drum is full, but for what is reserved"), 1);
+  room_say ((struct room_notice){ .what = ROOM_LIMITED, .left = 3, .account = "e" });
+  cr_assert_eq (logged_count ("export \"e\": has reached its limit of 12K"), 1);
+  room_say ((struct room_notice){
+    .what = ROOM_BROKEN, .left = 1, .npromised = 2, .nreserved = 3, .nusable = 4 });
+  cr_assert_eq (
+    logged_count ("12K are reserved, and 8K of that not used yet; it has 16K, and 4K of"), 1);
+  cr_assert (logged_last_level () == LEVEL_WARNING);
+  room_say ((struct room_notice){ .what = ROOM_KEPT_AGAIN, .nreserved = 3 });
+  cr_assert_eq (logged_count ("again: 12K are reserved"), 1);
+  room_say ((struct room_notice){ .what = ROOM_AGAIN, .left = 600 });
   cr_assert_eq (logged_count ("room again: 600 slots"), 1);
   cr_assert (logged_last_level () == LEVEL_NOTICE);
 }

@@ -39,7 +39,7 @@ __wrap_mmap (void *at, size_t n, int prot, int flags, int fd, off_t offset)
 
 TestSuite (scrub, .init = evacuating_setup, .fini = evacuating_teardown, .timeout = 120);
 
-static struct scrub scrub = { .exports = &export, .nexports = 1, .name = "all of it" };
+static struct scrub scrub = { .name = "all of it" };
 
 static int
 scrub_main (struct job *job, void *opaque)
@@ -58,6 +58,7 @@ start_scrub (const char *device, uint64_t rate)
   if (device)
     cr_assert (drum_find_file (drum, device, &info));
   scrub.drum = drum;
+  scrub.exports = exports;
   scrub.dev = info.swapdev;
   cr_assert_eq (jobs_start (jobs, JOB_SCRUB, device, rate, scrub_main, NULL, &id), 0);
   return id;

@@ -21,6 +21,7 @@
 #include "devices.h"
 #include "files.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 enum { MIB = 1 << 20, MAX_SPECS = 300 };
 
@@ -83,8 +84,8 @@ Test (service, default_size_is_what_fits)
   add_new_file ("a", MIB);
   add_new_file ("b", 2 * MIB);
   cr_assert_eq (service_start (&config, &service), 0);
-  cr_assert_eq (export_size_bytes (service.export), (254 + 510 - 11) * PAGE_BYTES);
-  cr_assert_str_eq (export_name (service.export), "");
+  cr_assert_eq (export_size_bytes (served (&service)), (254 + 510 - 11) * PAGE_BYTES);
+  cr_assert_str_eq (export_name (served (&service)), "");
   service_stop (&service);
   cr_assert_eq (logged_count (""), 0);
 }
@@ -95,7 +96,7 @@ Test (service, size_may_be_thin)
   add_new_file ("a", MIB);
   config.size_bytes = UINT64_C (1) << 40;
   cr_assert_eq (service_start (&config, &service), 0);
-  cr_assert_eq (export_size_bytes (service.export), UINT64_C (1) << 40);
+  cr_assert_eq (export_size_bytes (served (&service)), UINT64_C (1) << 40);
   service_stop (&service);
 }
 

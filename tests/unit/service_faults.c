@@ -30,6 +30,7 @@
 #include "files.h"
 #include "logged.h"
 #include "nth.h"
+#include "tests/unit/served.h"
 
 WRAP_ALLOC (malloc, (size_t n), (n))
 WRAP_ALLOC (calloc, (size_t n, size_t size), (n, size))
@@ -202,7 +203,7 @@ fail_every_call (void)
     }
     cr_assert_eq (nallocated, allocated_before, "call %u, %s: memory leaks", n, failed_call);
     cr_assert_lt (ret, 0, "call %u, %s, failed, and the start did not", n, failed_call);
-    cr_assert (!service.drum && !service.export, "call %u, %s: output changed", n, failed_call);
+    cr_assert (!service.drum && !service.exports, "call %u, %s: output changed", n, failed_call);
     cr_assert_leq (logged_count (""), 1, "call %u, %s: %s", n, failed_call, logged_last ());
     assert_untouched (failed_call);
     cr_assert_eq (count_open_files (), nopen, "call %u, %s: descriptors leak", n, failed_call);
@@ -243,7 +244,7 @@ Test (service_faults, every_call_may_fail_with_the_state_of_a_server_before)
   config.ndevices = 2;
   cr_assert_eq (service_start (&config, &service), 0, "%s", logged_last ());
   memset (data, 7, sizeof data);
-  cr_assert_eq (export_write (service.export, data, sizeof data, 8 * PAGE_BYTES), 0);
+  cr_assert_eq (export_write (served (&service), data, sizeof data, 8 * PAGE_BYTES), 0);
   service_stop (&service);
   for (unsigned i = 0; i < 2; i++)
     before[i] = file_contents (spec[i].path, &len);

@@ -100,9 +100,11 @@ try_open (const char *id, uint64_t epoch, struct session **session)
 {
   static _Thread_local struct session_name name;
 
+  struct session_wish wish = { .export = (struct export *) exports, .name = &name, .peer = "" };
+
   strcpy (name.id, id);
   name.epoch = epoch;
-  return session_open (sessions, (struct export *) exports, &name, session);
+  return session_open (sessions, &wish, session);
 }
 
 static struct session *
@@ -135,8 +137,11 @@ Test (session, knows_its_export)
   struct session_name name = { .id = "" };
   struct session *one, *two;
 
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[0], &name, &one), 0);
-  cr_assert_eq (session_open (sessions, (struct export *) &exports[1], &name, &two), 0);
+  struct session_wish wish = { .export = (struct export *) &exports[0], .name = &name, .peer = "" };
+
+  cr_assert_eq (session_open (sessions, &wish, &one), 0);
+  wish.export = (struct export *) &exports[1];
+  cr_assert_eq (session_open (sessions, &wish, &two), 0);
   cr_assert_eq (session_export (one), (struct export *) &exports[0]);
   cr_assert_eq (session_export (two), (struct export *) &exports[1]);
   session_close (one);
@@ -351,17 +356,17 @@ clients (void)
 Test (session, remembers)
 {
   cr_assert_str_eq (clients (), "");
-  cr_assert_eq (sessions_remember (sessions, "a", 5), 0);
-  cr_assert_eq (sessions_remember (sessions, "b", UINT64_MAX), 0);
-  cr_assert_eq (sessions_remember (sessions, "a", 4), 0);
-  cr_assert_eq (sessions_remember (sessions, "c", 0), 0);
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.0 ");
+  cr_assert_eq (sessions_remember (sessions, "@a", 5), 0);
+  cr_assert_eq (sessions_remember (sessions, "@b", UINT64_MAX), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 4), 0);
+  cr_assert_eq (sessions_remember (sessions, "@c", 0), 0);
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.0 ");
   expect_refused ("a", 4, -ESTALE);
   session_close (must_open ("b", UINT64_MAX));
   session_close (must_open ("a", 5));
   session_close (must_open ("", 9));
   session_close (must_open ("c", 1));
-  cr_assert_str_eq (clients (), "b.18446744073709551615 a.5 c.1 ");
+  cr_assert_str_eq (clients (), "@b.18446744073709551615 @a.5 @c.1 ");
 }
 
 /* Those without a session are forgotten, the one opened longest ago first; those with one never. */
@@ -374,7 +379,7 @@ Test (session, forgets)
   session_close (must_open ("three", 5));
   session_close (must_open ("two", 5));
   for (unsigned i = 3; i < SESSION_CLIENTS_MAX; i++)
-    cr_assert_eq (sessions_remember (sessions, str ("x%u", i), 7), 0);
+    cr_assert_eq (sessions_remember (sessions, str ("@x%u", i), 7), 0);
   expect_refused ("three", 4, -ESTALE); /* but it is known, and now the last one */
   held[0] = must_open ("more", 1);
   expect_refused ("three", 4, -ESTALE);
@@ -383,7 +388,7 @@ Test (session, forgets)
   for (unsigned i = 2; i < SESSION_CLIENTS_MAX - 1; i++)
     held[i] = must_open (str ("y%u", i), 1);
   expect_refused ("z", 1, -EUSERS);
-  cr_assert_eq (sessions_remember (sessions, "z", 1), -EUSERS);
+  cr_assert_eq (sessions_remember (sessions, "@z", 1), -EUSERS);
   session_close (must_open ("", 0));
   session_close (must_open ("one", 6));
   session_close (one);
@@ -402,7 +407,7 @@ static uint64_t noted;
 static int
 note (void *opaque, const char *id, uint64_t epoch)
 {
-  if (opaque != &note_result || strcmp (id, "a") != 0)
+  if (opaque != &note_result || strcmp (id, "@a") != 0)
     return -EINVAL;
   atomic_store (&in_note, true);
   while (atomic_load (&hold_note))
@@ -431,7 +436,7 @@ expect_noted (unsigned n, uint64_t epoch)
 Test (session, notes)
 {
   start_noting ();
-  cr_assert_eq (sessions_remember (sessions, "a", 3), 0);
+  cr_assert_eq (sessions_remember (sessions, "@a", 3), 0);
   session_close (must_open ("a", 3));
   session_close (must_open ("", 7));
   expect_refused ("a", 2, -ESTALE);
@@ -476,7 +481,7 @@ Test (session, note_is_slow)
   start_open (&two, "a", 2);
   while (!atomic_load (&in_note))
     sched_yield ();
-  cr_assert_str_eq (clients (), "a.2 ");
+  cr_assert_str_eq (clients (), "@a.2 ");
   cr_assert_eq (session_begin (one), -ESTALE);
   session_close (one);
   plain = must_open ("", 0);
@@ -485,7 +490,7 @@ Test (session, note_is_slow)
   start_open (&again, "a", 2);
   expect_waits (&again);
   start_open (&three, "a", 3);
-  while (strcmp (clients (), "a.3 ") != 0)
+  while (strcmp (clients (), "@a.3 ") != 0)
     sched_yield ();
   cr_assert_eq (join (&again), -ESTALE);
   expect_waits (&three);
@@ -540,7 +545,7 @@ Test (session, halts)
     expect_waits (&begin[i]);
     expect_waits (&open[i]);
   }
-  cr_assert_str_eq (clients (), "a.1 ", "a server that leaves makes no more promises");
+  cr_assert_str_eq (clients (), "@a.1 ", "a server that leaves makes no more promises");
   sessions_resume (sessions);
   cr_assert_eq (join (&open[0]), 0);
   cr_assert_eq (join (&begin[0]), 0);

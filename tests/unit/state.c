@@ -132,6 +132,9 @@ compose_exports (void *opaque, const struct manifest *before, struct manifest *m
       .name = strdup (m->nexports ? "b" : "a"),
       .size_bytes = NPAGES * PAGE_BYTES,
       .number = m->nexports + 1,
+      .terms.weight = 1,
+      .given = strdup (""),
+      .pattern = strdup (""),
     };
   return 0;
 }

@@ -20,6 +20,7 @@
 #include "asking.h"
 #include "files.h"
 #include "logged.h"
+#include "tests/unit/served.h"
 
 TestSuite (verbs, .init = asking_setup, .fini = asking_teardown, .timeout = 60);
 
@@ -317,11 +318,12 @@ ask_until_answered (const char *text)
 /* It is answered when all have ended; or with why not, when that takes too long. */
 Test (verbs, shutdown)
 {
+  struct session_wish wish = { .export = served (&service),
+                               .name = &(struct session_name){ .id = "" },
+                               .peer = "" };
   struct session *session;
 
-  cr_assert_eq (
-    session_open (service.sessions, service.export, &(struct session_name){ .id = "" }, &session),
-    0);
+  cr_assert_eq (session_open (service.sessions, &wish, &session), 0);
   cr_assert_eq (session_begin (session), 0);
   cr_assert_eq (ask ("{'verb': 'shutdown'}"), -EAGAIN);
   cr_assert_eq (ask_since (59999, "{'verb': 'shutdown'}"), -EAGAIN);

@@ -21,6 +21,7 @@
 #include "asking.h"
 #include "logged.h"
 #include "longadd.h"
+#include "tests/unit/served.h"
 
 /* ---- what the linker sends here ---- */
 
@@ -112,9 +113,9 @@ Test (verbs_report, status)
   char zero[PAGE_BYTES] = { 0 };
 
   cr_assert_eq (stamped_write (&pages, 0, 120), 0); /* 100 on a, 20 on b */
-  cr_assert_eq (export_write (service.export, zero, sizeof zero, 300 * PAGE_BYTES), 0);
+  cr_assert_eq (export_write (served (&service), zero, sizeof zero, 300 * PAGE_BYTES), 0);
   stamped_trim (&pages, 0, 10);
-  export_count_client (service.export, 1);
+  export_count_client (served (&service), 1);
   cr_assert_eq (ask ("{'version': 1, 'verb': 'status'}"), 0);
   assert_keys (reply, "server drum buckets devices exports jobs");
 
@@ -125,7 +126,7 @@ Test (verbs_report, status)
   cr_assert (get_double (server, "uptime") > 0 && get_double (server, "uptime") < 60);
 
   drum = get (reply, "drum");
-  assert_keys (drum, "size used avail kept stripe classes");
+  assert_keys (drum, "size used avail kept reserved overcommit stripe classes");
   cr_assert_eq (get_uint (drum, "size"), 400 * PAGE_BYTES);
   cr_assert_eq (get_uint (drum, "used"), 110 * PAGE_BYTES);
   cr_assert_eq (get_uint (drum, "avail"), 290 * PAGE_BYTES);
@@ -148,7 +149,9 @@ Test (verbs_report, status)
   cr_assert_eq (assert_counters (device_of ("a", "devices"), "read", 0), 0);
 
   export = at (get_array (reply, "exports", 1), 0);
-  assert_keys (export, "name size used clients zero_pages read write trim zero");
+  assert_keys (
+    export, "name size used reserve limit weight iops bandwidth exclusive idle clients zero_pages "
+            "read write trim zero");
   cr_assert_str_eq (get_text (export, "name"), "");
   cr_assert_eq (get_uint (export, "size"), NPAGES * PAGE_BYTES);
   cr_assert_eq (get_uint (export, "used"), 110 * PAGE_BYTES);
@@ -168,7 +171,7 @@ Test (verbs_report, status_with_fragmentation)
 
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': true}"), 0);
   fragmentation = get (get (reply, "drum"), "fragmentation");
-  assert_keys (get (reply, "drum"), "size used avail kept stripe classes fragmentation");
+  assert_keys (get (reply, "drum"), "size used avail kept reserved overcommit stripe classes fragmentation");
   assert_keys (fragmentation, "largest runs");
   cr_assert_eq (get_uint (fragmentation, "largest"), B_SLOTS * PAGE_BYTES);
   runs = get_array (fragmentation, "runs", 32);
@@ -184,7 +187,7 @@ Test (verbs_report, status_with_fragmentation)
   for (size_t k = 0; k < 32; k++)
     cr_assert_eq (uint_at (runs, k), k == 0 ? 20 : k == 1 ? 1 : k == 8 ? 1 : 0, "%zu", k);
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': false}"), 0);
-  assert_keys (get (reply, "drum"), "size used avail kept stripe classes");
+  assert_keys (get (reply, "drum"), "size used avail kept reserved overcommit stripe classes");
 }
 
 /* More free runs than one look takes. */
