@@ -101,7 +101,7 @@ fio_run ()
 {
   local name=$1 rw=$2
   shift 2
-  (cd "$scratch" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///?socket=$scratch/sock" --rw="$rw" \
+  (cd "$scratch" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///${export:-}?socket=$scratch/sock" --rw="$rw" \
     --norandommap --randrepeat=0 --unified_rw_reporting=1 --output-format=json --output="$scratch/$name.json" "$@") \
     >"$scratch/fio.log" 2>&1 || die "fio failed: $(cat "$scratch/fio.log" "$scratch/server.log")"
 }

@@ -4,6 +4,7 @@
 #include "bounce.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -59,32 +60,13 @@ bounce_touch (struct bounce *b)
   return memlock_touch (b->pool, POOL_BYTES);
 }
 
-void
-bounce_share_init (struct bounce_share *share)
-{
-  sem_init (&share->left, 0, BOUNCE_SHARE);
-}
-
-void
-bounce_share_destroy (struct bounce_share *share)
-{
-  sem_destroy (&share->left);
-}
-
-static void
-wait_for (sem_t *sem)
-{
-  while (sem_wait (sem) == -1 && errno == EINTR)
-    ;
-}
-
 void *
-bounce_get (struct bounce *b, struct bounce_share *share)
+bounce_get (struct bounce *b)
 {
   void *buffer;
 
-  wait_for (&share->left);
-  wait_for (&b->free);
+  while (sem_wait (&b->free) == -1 && errno == EINTR)
+    ;
   mutex_lock (&b->mutex);
   buffer = b->buffer[--b->nfree]; /* the one that was used last: it is the warmest */
   mutex_unlock (&b->mutex);
@@ -92,11 +74,10 @@ bounce_get (struct bounce *b, struct bounce_share *share)
 }
 
 void
-bounce_put (struct bounce *b, struct bounce_share *share, void *buffer)
+bounce_put (struct bounce *b, void *buffer)
 {
   mutex_lock (&b->mutex);
   b->buffer[b->nfree++] = buffer;
   mutex_unlock (&b->mutex);
   sem_post (&b->free);
-  sem_post (&share->left);
 }

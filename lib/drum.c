@@ -500,23 +500,25 @@ note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
 }
 
 int
-drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov, unsigned niov)
 {
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, device_slot, iov, niov))
+  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, flow, device_slot, iov, niov))
              : -EIO;
 }
 
 int
-drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+            unsigned niov)
 {
   uint32_t device_slot;
   struct device *dev = drum_device_at (d, slot, &device_slot);
 
-  return dev ? note (d, dev, device_slot, swapdev_write (dev->swapdev, device_slot, iov, niov))
-             : -EIO;
+  return dev
+           ? note (d, dev, device_slot, swapdev_write (dev->swapdev, flow, device_slot, iov, niov))
+           : -EIO;
 }
 
 void

@@ -26,6 +26,7 @@
 #include "room.h"
 
 struct drum;
+struct flow;
 struct swapdev;
 
 enum {
@@ -132,8 +133,10 @@ int drum_sync (struct drum *d);
 int drum_sync_slot (struct drum *d, uint32_t slot);
 
 /* Transfer whole pages, consecutive in the drum from slot on; all of the slots are allocated. As swapdev_read. */
-int drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
-int drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
+int drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+               unsigned niov);
+int drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
+                unsigned niov);
 void drum_readahead (struct drum *d, struct slot_run run);
 
 uint32_t drum_stripe_bytes (const struct drum *d);

@@ -206,6 +206,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->readahead_npages = config->readahead_bytes >> PAGE_SHIFT;
   e->reset_on_mkswap = config->reset_on_mkswap;
   e->pages.drum = d;
+  flow_init (&e->pages.flow);
   e->pages.export = e->name;
   e->pages.checksum = config->checksum;
   e->pages.file = config->file;
@@ -406,6 +407,7 @@ export_set_terms (struct export *e, const struct export_terms *terms, bool force
     return ret;
   mutex_lock (&e->mutex);
   e->terms = *terms;
+  export_set_share (e, terms->weight, terms->iops, terms->bandwidth);
   mutex_unlock (&e->mutex);
   return 0;
 }
@@ -512,6 +514,24 @@ static int
 flush_map (struct export *e)
 {
   return e->pages.state ? state_sync_maps (e->pages.state) : 0;
+}
+
+void
+export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth)
+{
+  flow_set_share (&e->pages.flow, weight, iops, bandwidth);
+}
+
+uint64_t
+export_pace (struct export *e, uint64_t length, uint64_t *until_ns)
+{
+  return flow_pace (&e->pages.flow, length, until_ns);
+}
+
+uint64_t
+export_paced_ns (const struct export *e)
+{
+  return flow_paced_ns (&e->pages.flow);
 }
 
 /* A write of some kind has been done; is it to be durable at once? */
@@ -746,7 +766,7 @@ export_cache (struct export *e, uint64_t length, uint64_t offset)
   while ((page = pagemap_next (e->pages.map, page, end)) < end && ret == 0) {
     struct slotio io;
 
-    slotio_init (&io, e->pages.drum, SLOTIO_READAHEAD);
+    slotio_init (&io, e->pages.drum, &e->pages.flow, SLOTIO_READAHEAD);
     for (unsigned n = 0; n < DRUM_BATCH && page < end; n++, page++) {
       struct pagemap_entry entry = pagemap_get (e->pages.map, page);
 

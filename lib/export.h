@@ -123,6 +123,15 @@ struct mapfile *export_file (const struct export *e);
 bool export_matches (const struct export *e, uint64_t page, struct pagemap_entry entry,
                      const void *data);
 
+/* Its share of a device that others want, too, and its caps: see flow.h. Any thread, any time. */
+void export_set_share (struct export *e, unsigned weight, uint64_t iops, uint64_t bandwidth);
+
+/* How long has a request to wait before it may begin, in nanoseconds? Ask again after that, as flow_pace wants it; hold nothing meanwhile. */
+uint64_t export_pace (struct export *e, uint64_t length, uint64_t *until_ns);
+
+/* How long requests had to wait so far, all together. That is not in the latencies of export_stats: the drum had not got them yet. */
+uint64_t export_paced_ns (const struct export *e);
+
 int export_read (struct export *e, void *buf, uint64_t length, uint64_t offset);
 
 /* With reset_on_mkswap, a write that puts a swap header into page 0 whose UUID is another one than that of the last header

@@ -47,11 +47,11 @@ probe_some (struct medic *m, struct swapdev *dev, struct slot_run run)
 
   for (uint32_t i = 0; i < run.n; i++)
     fill (m->wrote + (size_t) i * PAGE_BYTES, run.first + i);
-  ret = swapdev_write (dev, run.first, &iov, 1);
+  ret = swapdev_write (dev, NULL, run.first, &iov, 1);
   if (ret < 0)
     return ret;
   iov = (struct iovec){ .iov_base = m->read, .iov_len = (size_t) run.n * PAGE_BYTES };
-  ret = swapdev_read (dev, run.first, &iov, 1);
+  ret = swapdev_read (dev, NULL, run.first, &iov, 1);
   if (ret < 0)
     return ret;
   return memcmp (m->wrote, m->read, (size_t) run.n * PAGE_BYTES) == 0 ? 0 : -EBADMSG;

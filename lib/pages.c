@@ -29,6 +29,7 @@ enum { MAX_TRIES = 2 * HEALTH_STREAK };
 /* What is to become of n consecutive pages. */
 struct chunk {
   struct room_account *account; /* who wants slots; NULL: nobody, as pages are just moved */
+  const struct flow *flow;      /* for whom */
   uint64_t page;
   unsigned n;
   /* PLACE: at a slot that is yet to be taken, or written; PLACED: that is done */
@@ -68,7 +69,7 @@ read_one (const struct pages *p, uint64_t page, struct pagemap_entry entry, void
   struct slotio io;
   int ret;
 
-  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_init (&io, p->drum, &p->flow, SLOTIO_READ);
   slotio_add (&io, entry.slot, data);
   ret = slotio_submit (&io);
   return ret == 0 && !pages_matches (p, page, entry, data) ? -EBADMSG : ret;
@@ -114,7 +115,7 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
   struct slotio io;
   int ret = 0;
 
-  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_init (&io, p->drum, &p->flow, SLOTIO_READ);
   for (unsigned i = 0; i < n; i++) {
     entry[i] = pagemap_get (p->map, page + i);
     if (entry[i].slot == SLOT_LOST)
@@ -165,7 +166,7 @@ pages_check (const struct pages *p, uint64_t first, uint64_t end, const struct p
   struct pagemap_entry entry[DRUM_BATCH];
   struct slotio io;
 
-  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_init (&io, p->drum, NULL, SLOTIO_READ);
   for (unsigned i = 0; i < n; i++) {
     entry[i] = pagemap_get (p->map, first + i);
     if (!lies_in (entry[i], check->first_slot, check->end_slot))
@@ -199,9 +200,11 @@ pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t
 }
 
 static void
-chunk_init (struct chunk *c, struct room_account *account, uint64_t page, unsigned n)
+chunk_init (struct chunk *c, struct room_account *account, const struct flow *flow, uint64_t page,
+            unsigned n)
 {
   c->account = account;
+  c->flow = flow;
   c->page = page;
   c->n = n;
 }
@@ -303,7 +306,7 @@ chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int
                  : drum_alloc_above (p->drum, above, want, runs, &nruns);
   if (ret < 0)
     return ret;
-  slotio_init (&io, p->drum, SLOTIO_WRITE);
+  slotio_init (&io, p->drum, c->flow, SLOTIO_WRITE);
   assign_slots (c, runs, buf, &io);
   *error = slotio_submit (&io);
   for (unsigned i = 0; i < c->n; i++) {
@@ -470,7 +473,7 @@ write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
   unsigned nzero;
   int ret;
 
-  chunk_init (&c, &p->account, page, n);
+  chunk_init (&c, &p->account, &p->flow, page, n);
   do {
     nzero = prepare_write (p, &c, buf);
     ret = chunk_write (p, &c, PRIO_ANY, buf);
@@ -583,7 +586,7 @@ read_to_move (struct pages *p, struct chunk *c, const struct pages_move *move)
   unsigned nmoved = 0;
   struct slotio io;
 
-  slotio_init (&io, p->drum, SLOTIO_READ);
+  slotio_init (&io, p->drum, c->flow, SLOTIO_READ);
   for (unsigned i = 0; i < c->n; i++) {
     from[i] = pagemap_get (p->map, c->page + i);
     chunk_keep (c, i);
@@ -626,7 +629,8 @@ pages_move (struct pages *p, uint64_t first, uint64_t end, const struct pages_mo
   int ret;
 
   freerange_init (freed, p->drum, NULL, 0);
-  chunk_init (&c, NULL, first, end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
+  chunk_init (&c, NULL, NULL, first,
+              end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH);
   nmoved = read_to_move (p, &c, move);
   ret = chunk_write (p, &c, move->above, move->buf);
   if (ret == 0) {

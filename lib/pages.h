@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "drum.h"
+#include "flow.h"
 
 struct freerange;
 struct mapfile;
@@ -26,6 +27,7 @@ struct state;
 
 struct pages {
   struct drum *drum;
+  struct flow flow; /* of what its clients ask for */
   struct pagemap *map;
   struct mapfile *file; /* what becomes of an entry is written there first; NULL: nowhere */
   struct state *state;  /* that this file is in; NULL */

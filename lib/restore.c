@@ -173,7 +173,7 @@ holds (const struct pass *pass, uint64_t page, struct pagemap_entry entry)
   static _Alignas(PAGE_BYTES) char data[PAGE_BYTES];
   struct iovec iov = { .iov_base = data, .iov_len = sizeof data };
 
-  return drum_read (pass->r->drum, entry.slot, &iov, 1) == 0 &&
+  return drum_read (pass->r->drum, NULL, entry.slot, &iov, 1) == 0 &&
          export_matches (pass->export, page, entry, data);
 }
 

@@ -8,9 +8,10 @@
 #include "units.h"
 
 void
-slotio_init (struct slotio *io, struct drum *d, enum slotio_kind kind)
+slotio_init (struct slotio *io, struct drum *d, const struct flow *flow, enum slotio_kind kind)
 {
   io->drum = d;
+  io->flow = flow;
   io->kind = kind;
   io->npieces = 0;
 }
@@ -62,9 +63,9 @@ submit_run (struct slotio *io, unsigned begin, unsigned end)
   }
   switch (io->kind) {
   case SLOTIO_READ:
-    return drum_read (io->drum, all.first, iov, niov);
+    return drum_read (io->drum, io->flow, all.first, iov, niov);
   case SLOTIO_WRITE:
-    return drum_write (io->drum, all.first, iov, niov);
+    return drum_write (io->drum, io->flow, all.first, iov, niov);
   case SLOTIO_READAHEAD:
     break;
   }

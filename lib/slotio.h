@@ -26,13 +26,16 @@ struct slotio_piece {
 /* At most DRUM_BATCH slots. The fields are slotio.c's. */
 struct slotio {
   struct drum *drum;
+  const struct flow *flow;
   enum slotio_kind kind;
   unsigned npieces;
   int first_error; /* of all */
   struct slotio_piece piece[DRUM_BATCH];
 };
 
-void slotio_init (struct slotio *io, struct drum *d, enum slotio_kind kind);
+/* flow: whose they are; NULL: the server's own. */
+void slotio_init (struct slotio *io, struct drum *d, const struct flow *flow,
+                  enum slotio_kind kind);
 
 /* One page at data (NULL to read ahead) to or from slot. */
 void slotio_add (struct slotio *io, uint32_t slot, void *data);

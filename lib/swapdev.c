@@ -43,8 +43,8 @@ struct swapdev {
   int prio;
   unsigned asked_maxio;
   struct devio io;
-  struct bounce *bounce; /* for O_DIRECT; or NULL */
-  struct bounce_share share;
+  struct bounce *bounce;  /* for O_DIRECT; or NULL */
+  struct turnstile share; /* of the buffers */
   bool is_block;
   struct stat st;   /* when it was opened */
   bool created;     /* by us, at this start */
@@ -293,8 +293,8 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
-  bounce_share_init (&dev->share);
-  turnstile_init (&dev->turnstile, spec->maxio);
+  turnstile_init (&dev->share, BOUNCE_SHARE, false);
+  turnstile_init (&dev->turnstile, spec->maxio, true);
   mutex_init (&dev->syncing);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
@@ -451,7 +451,7 @@ swapdev_close (struct swapdev *dev)
     close (dev->io.fd); /* gives the lock back too */
   mutex_destroy (&dev->syncing);
   turnstile_destroy (&dev->turnstile);
-  bounce_share_destroy (&dev->share);
+  turnstile_destroy (&dev->share);
   free (dev->path);
   free (dev);
 }
@@ -618,42 +618,96 @@ count_slots (const struct iovec *iov, unsigned niov)
   return (uint32_t) (bytes >> PAGE_SHIFT);
 }
 
+/* What iov begins with, of so many bytes: returns how many pieces that is. *rest is what is left of the last one. */
+static unsigned
+cut (struct iovec *iov, size_t nbytes, struct iovec *rest)
+{
+  unsigned n = 0;
+
+  while (iov[n].iov_len < nbytes)
+    nbytes -= iov[n++].iov_len;
+  rest->iov_base = (char *) iov[n].iov_base + nbytes;
+  rest->iov_len = iov[n].iov_len - nbytes;
+  iov[n].iov_len = nbytes;
+  return n + 1;
+}
+
+/* => has its turn. */
 static int
-counted (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov, bool write)
+transfer_counted (struct swapdev *dev, uint32_t slot, uint32_t nslots, struct iovec *iov,
+                  unsigned niov, bool write, void *buffer)
 {
   struct stats *stats = &dev->stats[write];
-  uint32_t nslots = count_slots (iov, niov);
-  struct inflight_io *io;
-  uint64_t begin_ns;
-  void *buffer = NULL;
-  int ret;
+  uint64_t begin_ns = stats_begin (stats);
+  struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
+  int ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
 
-  if (devio_needs_buffer (&dev->io, iov, niov))
-    buffer = bounce_get (dev->bounce, &dev->share);
-  turnstile_enter (&dev->turnstile, write);
-  begin_ns = stats_begin (stats);
-  io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
   if (write && !atomic_load (&dev->dirty))
     atomic_store (&dev->dirty, true);
   inflight_end (io, ret);
   stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
-  turnstile_leave (&dev->turnstile);
-  if (buffer)
-    bounce_put (dev->bounce, &dev->share, buffer);
+  return ret;
+}
+
+/* => has its turn. The same, with a buffer if it needs one. */
+static int
+transfer_buffered (struct swapdev *dev, const struct flow *flow, uint32_t slot, uint32_t nslots,
+                   struct iovec *iov, unsigned niov, bool write)
+{
+  struct turnstile_turn turn;
+  void *buffer;
+  int ret;
+
+  if (!devio_needs_buffer (&dev->io, iov, niov))
+    return transfer_counted (dev, slot, nslots, iov, niov, write, NULL);
+  turnstile_enter (&dev->share, &turn, flow, write, nslots);
+  buffer = bounce_get (dev->bounce);
+  ret = transfer_counted (dev, slot, nslots, iov, niov, write, buffer);
+  bounce_put (dev->bounce, buffer);
+  turnstile_leave (&dev->share, &turn);
+  return ret;
+}
+
+/* As many slots at a time as the turnstile lets in. */
+static int
+transfer (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+          unsigned niov, bool write)
+{
+  uint32_t nslots = count_slots (iov, niov), n;
+  int ret = 0;
+
+  for (; nslots > 0 && ret == 0; slot += n, nslots -= n) {
+    struct turnstile_turn turn;
+    struct iovec rest;
+    unsigned npieces;
+
+    n = turnstile_enter (&dev->turnstile, &turn, flow, write, nslots);
+    npieces = cut (iov, (size_t) n * PAGE_BYTES, &rest);
+    ret = transfer_buffered (dev, flow, slot, n, iov, npieces, write);
+    turnstile_leave (&dev->turnstile, &turn);
+    iov += npieces - 1;
+    niov -= npieces - 1;
+    *iov = rest;
+    if (rest.iov_len == 0) {
+      iov++;
+      niov--;
+    }
+  }
   return ret;
 }
 
 int
-swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
+swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+              unsigned niov)
 {
-  return counted (dev, slot, iov, niov, false);
+  return transfer (dev, flow, slot, iov, niov, false);
 }
 
 int
-swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov)
+swapdev_write (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+               unsigned niov)
 {
-  return counted (dev, slot, iov, niov, true);
+  return transfer (dev, flow, slot, iov, niov, true);
 }
 
 void

@@ -26,6 +26,7 @@
 
 struct blist;
 struct bounce;
+struct flow;
 struct inflight;
 struct prealloc_watch;
 struct stats;
@@ -131,14 +132,17 @@ bool
 swapdev_is_labelled (const struct swapdev *dev); /* it had a label of ours when it was opened */
 struct blist *swapdev_blist (struct swapdev *dev);
 
-/* Of swapdev_read, or of swapdev_write: a call is a request, from the time when it has its turn; label and bad slots are not
- * counted. */
+/* Of swapdev_read, or of swapdev_write: a call is a request, from the time when it has its turn, or several, if it has to go in
+ * pieces; label and bad slots are not counted. */
 const struct stats *swapdev_stats (const struct swapdev *dev, bool write);
 struct inflight *swapdev_inflight (struct swapdev *dev);
 
-/* Read or write whole pages, consecutive on the device from slot on, until all is done or fails: see devio.h. Uses up iov. */
-int swapdev_read (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
-int swapdev_write (struct swapdev *dev, uint32_t slot, struct iovec *iov, unsigned niov);
+/* Read or write whole pages, consecutive on the device from slot on, for this flow (NULL: for the server itself), until all is done or
+ * fails: see devio.h. Uses up iov. */
+int swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+                  unsigned niov);
+int swapdev_write (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+                   unsigned niov);
 
 /* Ask the kernel to have n slots in its page cache soon; only a hint. */
 void swapdev_readahead (struct swapdev *dev, uint32_t slot, uint32_t n);

@@ -4,27 +4,39 @@
 #include "turnstile.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 
-/* The state: how many are in in the low 32 bits, the limit in the next 16, and whether anybody waits. */
+#include "flow.h"
+#include "stats.h"
+#include "terms.h"
+
+/* The state: how many are in in the low 32 bits, the limit in the next 16, whether anybody waits, and whether there are rivals. */
 enum { LIMIT_SHIFT = 32 };
 #define LIMIT_MASK ((uint64_t) TURNSTILE_MAX << LIMIT_SHIFT)
 #define WAITING    (UINT64_C (1) << 48)
+#define RIVALS     (UINT64_C (1) << 49)
 
-struct turnstile_waiter {
-  struct turnstile_waiter *next;
-  sem_t turn;
+/* Who came last, when nobody came yet. */
+#define NOBODY(t) ((const struct flow *) (t))
+
+enum {
+  NEAR = 8, /* places in the table where a flow may be */
+  PAGE_COST =
+    64 *
+    EXPORT_WEIGHT_MAX, /* of one page of weight 1: so that the largest weight costs more than 0 */
 };
 
 void
-turnstile_init (struct turnstile *t, unsigned limit)
+turnstile_init (struct turnstile *t, unsigned limit, bool adapts)
 {
+  memset (t, 0, sizeof *t);
   mutex_init (&t->mutex);
+  window_init (&t->window);
   atomic_store (&t->state, (uint64_t) limit << LIMIT_SHIFT);
-  t->readers.first = t->writers.first = NULL;
-  t->nwaiting = t->npassed = 0;
+  atomic_store (&t->last, NOBODY (t));
+  t->adapts = adapts;
 }
 
 void
@@ -49,7 +61,9 @@ try_enter (struct turnstile *t, bool waiting)
   for (;;) {
     uint64_t limit = (state & LIMIT_MASK) >> LIMIT_SHIFT;
 
-    if (limit && ((uint32_t) state >= limit || (!waiting && (state & WAITING))))
+    if (!waiting && (state & (WAITING | RIVALS)))
+      return false;
+    if (limit && (uint32_t) state >= limit)
       return false;
     if (atomic_compare_exchange_weak_explicit (&t->state, &state, state + 1, memory_order_acquire,
                                                memory_order_relaxed))
@@ -57,28 +71,165 @@ try_enter (struct turnstile *t, bool waiting)
   }
 }
 
-static void
-append (struct turnstile_queue *q, struct turnstile_waiter *w)
+static bool
+has_rivals (const struct turnstile *t)
 {
-  w->next = NULL;
-  *(q->first ? &q->last->next : &q->first) = w;
-  q->last = w;
+  return atomic_load_explicit (&t->state, memory_order_relaxed) & RIVALS;
 }
 
-/* => holds t->mutex, and somebody waits. Take the one whose turn is next out of his queue. */
-static struct turnstile_waiter *
-take_next_locked (struct turnstile *t)
+/* => holds t->mutex. Does another flow wait, or is it in? */
+static bool
+others_are_here_locked (const struct turnstile *t, const struct flow *flow)
 {
-  bool both = t->readers.first && t->writers.first;
-  bool write = both ? t->npassed == TURNSTILE_PASSING : !t->readers.first;
-  struct turnstile_queue *q = write ? &t->writers : &t->readers;
-  struct turnstile_waiter *w = q->first;
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    if (t->flow[i].nhere > 0 && t->flow[i].flow != flow)
+      return true;
+  return false;
+}
+
+/* => holds t->mutex. This flow comes. If it is not the one that came last, either may come back: they are rivals until neither has, for
+ * some time, and is not here. */
+static void
+look_out_locked (struct turnstile *t, const struct flow *flow, uint64_t now_ns)
+{
+  const struct flow *last = atomic_load_explicit (&t->last, memory_order_relaxed);
 
   mutex_assert_held (&t->mutex);
-  t->npassed = both && !write ? t->npassed + 1 : 0;
-  q->first = w->next;
+  if (last == flow) {
+    if (now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS && !others_are_here_locked (t, flow))
+      atomic_fetch_and (&t->state, ~RIVALS);
+    return;
+  }
+  atomic_store_explicit (&t->last, flow, memory_order_relaxed);
+  t->changed_ns = now_ns;
+  if (last != NOBODY (t) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
+    window_resume (&t->window, now_ns);
+}
+
+/* => holds t->mutex. The flow's own place in the table, or one that nobody needs; or, when there is none near, somebody else's. */
+static struct turnstile_flow *
+find_flow_locked (struct turnstile *t, const struct flow *flow)
+{
+  unsigned home = (unsigned) ((uint64_t) (uintptr_t) flow * UINT64_C (0x9e3779b97f4a7c15) >> 32);
+  struct turnstile_flow *found = NULL;
+
+  mutex_assert_held (&t->mutex);
+  for (unsigned i = 0; i < NEAR; i++) {
+    struct turnstile_flow *tf = &t->flow[(home + i) % TURNSTILE_FLOWS];
+
+    if (tf->flow == flow)
+      return tf;
+    if (!found && tf->nhere == 0 && tf->tag <= t->virtual_time)
+      found = tf;
+  }
+  if (!found)
+    return &t->flow[home % TURNSTILE_FLOWS];
+  found->flow = flow;
+  return found;
+}
+
+static void
+append (struct turnstile_queue *q, struct turnstile_turn *turn)
+{
+  turn->next = NULL;
+  *(q->first ? &q->last->next : &q->first) = turn;
+  q->last = turn;
+}
+
+/* => holds t->mutex. */
+static void
+queue_locked (struct turnstile *t, struct turnstile_turn *turn)
+{
+  struct turnstile_flow *tf = find_flow_locked (t, turn->flow);
+
+  mutex_assert_held (&t->mutex);
+  if (!tf->queue[0].first && !tf->queue[1].first && tf->tag < t->virtual_time)
+    tf->tag = t->virtual_time;
+  append (&tf->queue[turn->write], turn);
+  tf->nhere++;
+  turn->place = tf;
+  turn->waits = true;
+  t->nwaiting++;
+  /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
+  atomic_fetch_or (&t->state, WAITING);
+}
+
+/* What the turn advances its flow's tag by. */
+static uint64_t
+cost (const struct turnstile_turn *turn)
+{
+  return (uint64_t) turn->npages * PAGE_COST / flow_weight (turn->flow);
+}
+
+/* => holds t->mutex. Of the flows that have a reader, or a writer, waiting, the one that is furthest behind; NULL: none has. */
+static struct turnstile_flow *
+furthest_behind_locked (struct turnstile *t, bool write)
+{
+  struct turnstile_flow *best = NULL;
+
+  mutex_assert_held (&t->mutex);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++) {
+    struct turnstile_flow *tf = &t->flow[i];
+
+    if (tf->queue[write].first && (!best || tf->tag < best->tag))
+      best = tf;
+  }
+  return best;
+}
+
+/* A reader and a writer wait. Is it the writer's turn? */
+static bool
+is_writers (const struct turnstile *t, const struct turnstile_flow *reader,
+            const struct turnstile_flow *writer)
+{
+  if (t->npassed >= TURNSTILE_PASSING && writer->tag <= reader->tag)
+    return true;
+  return reader->tag > writer->tag + TURNSTILE_PASSING * cost (reader->queue[0].first);
+}
+
+/* As much of it as there may be in one turn. */
+static void
+trim (const struct turnstile *t, struct turnstile_turn *turn)
+{
+  uint32_t size = has_rivals (t) ? t->window.size : 0;
+
+  if (size && turn->npages > size)
+    turn->npages = size;
+}
+
+/* => holds t->mutex. Is there room for it in the window? */
+static bool
+fits_locked (const struct turnstile *t, const struct turnstile_turn *turn)
+{
+  return !has_rivals (t) || !t->window.size || !t->npages ||
+         t->npages + turn->npages <= t->window.size;
+}
+
+/* => holds t->mutex. Let in the next one, if there is room. */
+static bool
+admit_one_locked (struct turnstile *t)
+{
+  struct turnstile_flow *reader = furthest_behind_locked (t, false);
+  struct turnstile_flow *writer = furthest_behind_locked (t, true);
+  bool write = !reader || (writer && is_writers (t, reader, writer));
+  struct turnstile_flow *tf = write ? writer : reader;
+  struct turnstile_turn *turn = tf->queue[write].first;
+
+  mutex_assert_held (&t->mutex);
+  trim (t, turn);
+  if (!fits_locked (t, turn) || !try_enter (t, true))
+    return false;
+  t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
+  tf->queue[write].first = turn->next;
   t->nwaiting--;
-  return w;
+  if (t->virtual_time < tf->tag)
+    t->virtual_time = tf->tag;
+  tf->tag += cost (turn);
+  turn->begin_ns = has_rivals (t) ? now_ns () : 0;
+  t->npages += turn->npages;
+  turn->waits = false;
+  sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
+  return true;
 }
 
 /* => holds t->mutex. Let in as many of those who wait as there is room for. */
@@ -86,38 +237,73 @@ static void
 admit_locked (struct turnstile *t)
 {
   mutex_assert_held (&t->mutex);
-  while (t->nwaiting > 0 && try_enter (t, true))
-    sem_post (&take_next_locked (t)->turn); /* he may be gone at once, and his record with him */
+  while (t->nwaiting > 0 && admit_one_locked (t))
+    ;
   if (t->nwaiting == 0)
     atomic_fetch_and (&t->state, ~WAITING);
 }
 
-void
-turnstile_enter (struct turnstile *t, bool write)
+/* Has the flow no rival, as far as is to be seen without the mutex, or is known now? */
+static bool
+is_alone (struct turnstile *t, const struct flow *flow)
 {
-  struct turnstile_waiter waiter;
-
-  if (try_enter (t, false))
-    return;
-  sem_init (&waiter.turn, 0, 0);
+  if (!t->adapts || has_rivals (t) || atomic_load_explicit (&t->last, memory_order_relaxed) == flow)
+    return !has_rivals (t);
   mutex_lock (&t->mutex);
-  append (write ? &t->writers : &t->readers, &waiter);
-  t->nwaiting++;
-  /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
-  atomic_fetch_or (&t->state, WAITING);
-  admit_locked (t);
+  look_out_locked (t, flow, now_ns ());
   mutex_unlock (&t->mutex);
-  while (sem_wait (&waiter.turn) == -1 && errno == EINTR)
+  return !has_rivals (t);
+}
+
+uint32_t
+turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                 bool write, uint32_t npages)
+{
+  bool waits;
+
+  turn->flow = flow;
+  turn->write = write;
+  turn->npages = npages;
+  turn->place = NULL;
+  if (is_alone (t, flow) && try_enter (t, false))
+    return npages;
+  sem_init (&turn->is_in, 0, 0);
+  mutex_lock (&t->mutex);
+  if (has_rivals (t))
+    look_out_locked (t, flow, now_ns ());
+  queue_locked (t, turn);
+  admit_locked (t);
+  waits = turn->waits;
+  mutex_unlock (&t->mutex);
+  while (waits && sem_wait (&turn->is_in) == -1 && errno == EINTR)
     ;
-  sem_destroy (&waiter.turn);
+  sem_destroy (&turn->is_in);
+  return turn->npages;
+}
+
+/* => holds t->mutex. It did not come in without a look. */
+static void
+end_locked (struct turnstile *t, const struct turnstile_turn *turn)
+{
+  mutex_assert_held (&t->mutex);
+  t->npages -= turn->npages;
+  turn->place->nhere--;
+  if (!has_rivals (t))
+    return;
+  if (turn->flow != atomic_load_explicit (&t->last, memory_order_relaxed))
+    t->changed_ns = now_ns (); /* it may have been here for long */
+  if (turn->begin_ns)
+    window_note (&t->window, turn->begin_ns, now_ns (), turn->npages, t->nwaiting > 0);
 }
 
 void
-turnstile_leave (struct turnstile *t)
+turnstile_leave (struct turnstile *t, struct turnstile_turn *turn)
 {
-  if (!(atomic_fetch_sub (&t->state, 1) & WAITING))
+  if (!(atomic_fetch_sub (&t->state, 1) & WAITING) && !turn->place)
     return;
   mutex_lock (&t->mutex);
+  if (turn->place)
+    end_locked (t, turn);
   admit_locked (t);
   mutex_unlock (&t->mutex);
 }

@@ -1,51 +1,93 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * turnstile.h - at most so many requests at once on a device, and who has the next turn.
+ * turnstile.h - how much at once on a device, and who has the next turn.
  *
- * Order:   a reader that waits gets its turn before any writer, since a process waits for what it reads, and only the kernel's
- *          page-out for what it writes; but when TURNSTILE_PASSING readers have passed waiting writers, one writer is next.
- *          Among readers, and among writers: first come, first served. Nobody slips in past those who wait.
- * Cost:    one compare-and-swap to enter and one atomic to leave, unless somebody has to wait. The limit may change at any time:
- *          those who are in are always counted.
- * Memory:  the records of those who wait lie on their own stacks.
- * Locking: its own mutex, a leaf, and only while somebody waits or the limit is changed. Who is in must not wait for anything
- *          but the I/O itself.
+ * Order:   among flows (flow.h) by start-time fair queueing: each has a tag, its virtual time, which what it does advances by pages /
+ *          weight; the one that is furthest behind has the next turn. One that was away begins at the virtual time of those who were
+ *          not, so that idleness earns nothing.
+ *          A reader that waits gets its turn before any writer, since a process waits for what it reads, and only the kernel's
+ *          page-out for what it writes; but when TURNSTILE_PASSING readers have passed waiting writers, one writer is next, unless
+ *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
+ *          Within a flow, of a kind: first come, first served. Nobody slips in past those who wait.
+ * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much. So
+ *          while two flows want it (since one has come after the other, and until TURNSTILE_RIVAL_NS after either has left), only as much is let in as is good for it (window.h), and
+ *          larger requests come in pieces, with a turn for each.
+ * Cost:    without rivals one load and one compare-and-swap to enter and one atomic to leave, unless somebody has to wait; else a
+ *          mutex, and a look at the flows that wait. The limit may change at any time: those who are in are always counted.
+ * Memory:  the records of those who wait lie on their own stacks. TURNSTILE_FLOWS flows have a tag of their own; of more that want the
+ *          device at the same time some share one.
+ * Locking: its own mutex, a leaf, and only with rivals, or while somebody waits or the limit is changed. Who is in must not wait for anything
+ *          but the I/O itself, and a buffer for it (bounce.h).
  */
 #ifndef DRUM_TURNSTILE_H
 #define DRUM_TURNSTILE_H
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "mutex.h"
+#include "window.h"
+
+struct flow;
 
 enum {
   TURNSTILE_MAX = 65535, /* the largest limit; 0 is none */
   TURNSTILE_PASSING = 8,
+  TURNSTILE_FLOWS = 64,
+  TURNSTILE_RIVAL_NS = 200 * 1000 * 1000,
 };
 
-struct turnstile_waiter;
+/* One turn, from enter to leave; on the stack of who has it. The fields are turnstile.c's, here and below. */
+struct turnstile_turn {
+  struct turnstile_turn *next;
+  const struct flow *flow;
+  uint32_t npages;
+  bool write;
+  bool waits;
+  uint64_t begin_ns;            /* of a turn with rivals */
+  struct turnstile_flow *place; /* NULL: nobody looked at it, since it was alone */
+  sem_t is_in;
+};
 
-/* The fields are turnstile.c's. */
+struct turnstile_queue {
+  struct turnstile_turn *first, *last;
+};
+
+/* A flow that wants the device, or did. */
+struct turnstile_flow {
+  const struct flow *flow; /* is not looked into: it may be gone */
+  uint64_t tag;
+  unsigned nhere;                  /* turns that wait, or are in */
+  struct turnstile_queue queue[2]; /* of readers, of writers */
+};
+
 struct turnstile {
-  _Atomic uint64_t state; /* how many are in, the limit, and whether somebody waits */
-  struct mutex mutex;     /* all below */
-  struct turnstile_queue {
-    struct turnstile_waiter *first, *last;
-  } readers, writers;
+  _Atomic uint64_t
+    state; /* how many are in, the limit, and whether somebody waits, or there are rivals */
+  const struct flow *_Atomic last; /* who came last */
+  bool adapts;                     /* there may be rivals */
+  struct mutex mutex;              /* all below */
+  uint64_t changed_ns;             /* when last became another one, or that one left */
   unsigned nwaiting;
   unsigned npassed; /* readers, past the writers that wait now */
+  uint64_t virtual_time;
+  uint64_t npages; /* of those that are in and have a place */
+  struct window window;
+  struct turnstile_flow flow[TURNSTILE_FLOWS];
 };
 
-void turnstile_init (struct turnstile *t, unsigned limit);
+/* adapts: look out for rivals. */
+void turnstile_init (struct turnstile *t, unsigned limit, bool adapts);
 void turnstile_destroy (struct turnstile *t);
 
 /* Those who are in stay in, also if they are more than the new limit. */
 void turnstile_set_limit (struct turnstile *t, unsigned limit);
 unsigned turnstile_limit (const struct turnstile *t);
 
-/* May sleep. */
-void turnstile_enter (struct turnstile *t, bool write);
-void turnstile_leave (struct turnstile *t);
+/* A flow (NULL: the server itself) wants to read or write npages; may sleep. Returns how many it may, at least 1: the others need another turn. */
+uint32_t turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                          bool write, uint32_t npages);
+void turnstile_leave (struct turnstile *t, struct turnstile_turn *turn);
 
 #endif

@@ -254,12 +254,27 @@ result (int ret)
   return ret < 0 ? -1 : 0;
 }
 
-/* A request begins, for this export; NULL: it may not, and that is its result. A connection may have more threads than the one that opened it. */
-static struct export *
-begin (void *handle)
+/* Wait as long as the caps of the export say. Not for a client that hangs up, nor when the server stops. */
+static void
+pace (struct export *e, uint32_t count)
 {
+  uint64_t until_ns = 0, ns;
+
+  while ((ns = export_pace (e, count, &until_ns)) > 0)
+    if (nbdkit_nanosleep (0, (unsigned) ns) == -1)
+      break;
+}
+
+/* A request of so many bytes begins, for this export; NULL: it may not, and that is its result. A connection may have more threads
+ * than the one that opened it. */
+static struct export *
+begin (void *handle, uint32_t count)
+{
+  struct export *e = session_export (handle);
+
   service_enter_thread (&service);
-  return result (session_begin (handle)) == 0 ? session_export (handle) : NULL;
+  pace (e, count);
+  return result (session_begin (handle)) == 0 ? e : NULL;
 }
 
 static int
@@ -272,7 +287,7 @@ end (void *handle, int ret)
 static int
 drum_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_read (e, buf, count, offset)) : -1;
 }
@@ -287,7 +302,7 @@ changed (struct export *e, int ret, uint32_t flags)
 static int
 drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, changed (e, export_write (e, buf, count, offset), flags)) : -1;
 }
@@ -295,7 +310,7 @@ drum_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset, uin
 static int
 drum_flush (void *handle, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, export_flush (e)) : -1;
 }
@@ -303,7 +318,7 @@ drum_flush (void *handle, uint32_t flags)
 static int
 drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle, changed (e, export_trim (e, count, offset), flags)) : -1;
 }
@@ -313,7 +328,7 @@ drum_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
 
   return e ? end (handle,
                   changed (e, export_zero (e, count, offset, flags & NBDKIT_FLAG_FAST_ZERO), flags))
@@ -323,7 +338,7 @@ drum_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 static int
 drum_cache (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, count);
 
   return e ? end (handle, export_cache (e, count, offset)) : -1;
 }
@@ -341,7 +356,7 @@ static int
 drum_extents (void *handle, uint32_t count, uint64_t offset, uint32_t flags,
               struct nbdkit_extents *extents)
 {
-  struct export *e = begin (handle);
+  struct export *e = begin (handle, 0);
   bool one = flags & NBDKIT_FLAG_REQ_ONE;
 
   return e ? end (handle, export_extents (e, count, offset, one, add_extent, extents)) : -1;

@@ -17,28 +17,16 @@
 #include "tests/random.h"
 
 static struct bounce *pool;
-static struct bounce_share share[2]; /* of two devices */
-
-/* All buffers, that no device may have alone. */
-static struct bounce_share *
-share_of (unsigned i)
-{
-  return &share[i >= BOUNCE_SHARE];
-}
 
 static void
 setup (void)
 {
   cr_assert_eq (bounce_create (&pool), 0);
-  bounce_share_init (&share[0]);
-  bounce_share_init (&share[1]);
 }
 
 static void
 teardown (void)
 {
-  bounce_share_destroy (&share[1]);
-  bounce_share_destroy (&share[0]);
   bounce_destroy (pool);
 }
 
@@ -50,21 +38,21 @@ Test (bounce, buffers)
   unsigned char *buffer[BOUNCE_BUFFERS];
 
   for (unsigned i = 0; i < BOUNCE_BUFFERS; i++) {
-    buffer[i] = bounce_get (pool, share_of (i));
+    buffer[i] = bounce_get (pool);
     cr_assert_eq ((uintptr_t) buffer[i] % PAGE_BYTES, 0);
     memset (buffer[i], (int) i, DEVIO_BUFFER_BYTES);
   }
   for (unsigned i = 0; i < BOUNCE_BUFFERS; i++) {
     cr_assert_eq (buffer[i][0], i);
     cr_assert_eq (buffer[i][DEVIO_BUFFER_BYTES - 1], i);
-    bounce_put (pool, share_of (i), buffer[i]);
+    bounce_put (pool, buffer[i]);
   }
 }
 
 static void *
 get_one (void *arg)
 {
-  *(void *_Atomic *) arg = bounce_get (pool, &share[1]);
+  *(void *_Atomic *) arg = bounce_get (pool);
   return NULL;
 }
 
@@ -76,32 +64,12 @@ Test (bounce, waits_for_one)
   pthread_t thread;
 
   for (unsigned i = 0; i < BOUNCE_BUFFERS; i++)
-    buffer[i] = bounce_get (pool, share_of (i));
+    buffer[i] = bounce_get (pool);
   cr_assert_eq (pthread_create (&thread, NULL, get_one, &got), 0);
   for (unsigned i = 0; i < 1000; i++)
     sched_yield (); /* so that it would have one, if it could */
   cr_assert_null (got);
-  bounce_put (pool, &share[0], buffer[7]);
-  pthread_join (thread, NULL);
-  cr_assert_eq (got, buffer[7]);
-}
-
-/* A device that has its share waits for one of its own, and leaves the rest to the others. */
-Test (bounce, shares)
-{
-  void *buffer[BOUNCE_BUFFERS];
-  void *_Atomic got = NULL;
-  pthread_t thread;
-
-  for (unsigned i = 0; i < BOUNCE_SHARE; i++)
-    buffer[i] = bounce_get (pool, &share[1]);
-  cr_assert_eq (pthread_create (&thread, NULL, get_one, &got), 0);
-  for (unsigned i = 0; i < 1000; i++)
-    sched_yield ();
-  cr_assert_null (got);
-  for (unsigned i = BOUNCE_SHARE; i < BOUNCE_BUFFERS; i++)
-    buffer[i] = bounce_get (pool, &share[0]);
-  bounce_put (pool, &share[1], buffer[7]);
+  bounce_put (pool, buffer[7]);
   pthread_join (thread, NULL);
   cr_assert_eq (got, buffer[7]);
 }
@@ -116,15 +84,14 @@ use_some (void *arg)
   struct rng rng = rng_for ((uintptr_t) arg);
 
   for (unsigned i = 0; i < random_steps (500); i++) {
-    struct bounce_share *my_share = &share[(uintptr_t) arg % 2];
-    volatile uintptr_t *mine = bounce_get (pool, my_share);
+    volatile uintptr_t *mine = bounce_get (pool);
 
     *mine = (uintptr_t) arg;
     if (rng_below (&rng, 2))
       sched_yield ();
     if (*mine != (uintptr_t) arg)
       atomic_fetch_add (&shared, 1);
-    bounce_put (pool, my_share, (void *) mine);
+    bounce_put (pool, (void *) mine);
   }
   return NULL;
 }

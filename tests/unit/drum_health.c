@@ -77,7 +77,7 @@ write_slots (uint32_t first, uint32_t n)
   static char data[16 * PAGE_BYTES];
   struct iovec iov = { data, n * PAGE_BYTES };
 
-  return drum_write (drum, first, &iov, 1);
+  return drum_write (drum, NULL, first, &iov, 1);
 }
 
 static int
@@ -86,7 +86,7 @@ read_slot (uint32_t slot)
   static char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
 
-  return drum_read (drum, slot, &iov, 1);
+  return drum_read (drum, NULL, slot, &iov, 1);
 }
 
 /* The device's I/O fails so often that it is a failing one. */

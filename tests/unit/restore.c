@@ -131,7 +131,7 @@ put_contents (unsigned i, uint64_t page, uint32_t slot)
   struct iovec iov = { data, sizeof data };
 
   fill (data, i, page);
-  cr_assert_eq (drum_write (drum, slot, &iov, 1), 0);
+  cr_assert_eq (drum_write (drum, NULL, slot, &iov, 1), 0);
 }
 
 static void

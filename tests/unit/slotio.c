@@ -12,7 +12,8 @@
 #include "lib/units.h"
 #include "tests/random.h"
 
-static struct drum *const drum = (struct drum *) &drum; /* never looked into */
+static struct drum *const drum = (struct drum *) &drum;             /* never looked into */
+static const struct flow *const flow = (const struct flow *) &flow; /* nor this */
 
 enum { MAX_CALLS = DRUM_BATCH, NSLOTS = 2000 };
 
@@ -43,21 +44,27 @@ write_down (enum slotio_kind kind, uint32_t slot, const struct iovec *iov, unsig
   return ncalls++ == fail_at ? -EIO : 0;
 }
 
-int __wrap_drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
-int __wrap_drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov);
+int __wrap_drum_read (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
+                      unsigned niov);
+int __wrap_drum_write (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
+                       unsigned niov);
 void __wrap_drum_readahead (struct drum *d, struct slot_run run);
 
 int
-__wrap_drum_read (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+__wrap_drum_read (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
+                  unsigned niov)
 {
   cr_assert_eq (d, drum);
+  cr_assert_eq (f, flow);
   return write_down (SLOTIO_READ, slot, iov, niov);
 }
 
 int
-__wrap_drum_write (struct drum *d, uint32_t slot, struct iovec *iov, unsigned niov)
+__wrap_drum_write (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
+                   unsigned niov)
 {
   cr_assert_eq (d, drum);
+  cr_assert_eq (f, flow);
   return write_down (SLOTIO_WRITE, slot, iov, niov);
 }
 
@@ -81,7 +88,7 @@ Test (slotio, nothing_is_no_call)
 {
   struct slotio io;
 
-  slotio_init (&io, drum, SLOTIO_WRITE);
+  slotio_init (&io, drum, flow, SLOTIO_WRITE);
   cr_assert_eq (slotio_submit (&io), 0);
   cr_assert_eq (ncalls, 0);
 }
@@ -91,7 +98,7 @@ Test (slotio, a_run_is_one_piece)
 {
   struct slotio io;
 
-  slotio_init (&io, drum, SLOTIO_READ);
+  slotio_init (&io, drum, flow, SLOTIO_READ);
   for (uint32_t i = 0; i < DRUM_BATCH; i++)
     slotio_add (&io, 100 + i, memory[i]);
   cr_assert_eq (slotio_submit (&io), 0);
@@ -105,7 +112,7 @@ Test (slotio, scattered_memory_is_one_call)
   static const uint32_t slots[] = { 15, 12, 10, 11, 14, 13 };
   struct slotio io;
 
-  slotio_init (&io, drum, SLOTIO_WRITE);
+  slotio_init (&io, drum, flow, SLOTIO_WRITE);
   for (unsigned i = 0; i < 6; i++)
     slotio_add (&io, slots[i], memory[i]);
   cr_assert_eq (slotio_submit (&io), 0);
@@ -120,7 +127,7 @@ Test (slotio, a_gap_is_another_call)
 {
   struct slotio io;
 
-  slotio_init (&io, drum, SLOTIO_READ);
+  slotio_init (&io, drum, flow, SLOTIO_READ);
   slotio_add (&io, 7, memory[0]);
   slotio_add (&io, 5, memory[1]);
   slotio_add (&io, 4, memory[2]);
@@ -135,7 +142,7 @@ Test (slotio, readahead_asks_for_runs)
 {
   struct slotio io;
 
-  slotio_init (&io, drum, SLOTIO_READAHEAD);
+  slotio_init (&io, drum, flow, SLOTIO_READAHEAD);
   slotio_add (&io, 20, NULL);
   slotio_add (&io, 21, NULL);
   slotio_add (&io, 18, NULL);
@@ -155,7 +162,7 @@ Test (slotio, goes_on_after_an_error)
   struct slotio io;
 
   fail_at = 1;
-  slotio_init (&io, drum, SLOTIO_WRITE);
+  slotio_init (&io, drum, flow, SLOTIO_WRITE);
   for (uint32_t i = 0; i < 7; i++)
     slotio_add (&io, slots[i], memory[i]);
   cr_assert_eq (slotio_submit (&io), -EIO);
@@ -178,7 +185,7 @@ check_random (struct rng *rng, unsigned step)
   for (unsigned i = 0; i < NSLOTS; i++)
     transferred[i] = expected[i] = NULL;
   ncalls = 0;
-  slotio_init (&io, drum, SLOTIO_WRITE);
+  slotio_init (&io, drum, flow, SLOTIO_WRITE);
   for (unsigned i = 0; i < n; i++) {
     uint32_t slot = (uint32_t) rng_below (rng, NSLOTS / 2);
 

@@ -279,7 +279,7 @@ write_slot (uint32_t slot)
   static char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
 
-  cr_assert_eq (drum_write (drum, slot, &iov, 1), 0);
+  cr_assert_eq (drum_write (drum, NULL, slot, &iov, 1), 0);
 }
 
 static void

@@ -513,9 +513,9 @@ Test (swapdev, takes_block_devices)
   prepare (1);
   cr_assert (swapdev_is_block (dev));
   cr_assert_eq (swapdev_nslots (dev), 256);
-  cr_assert_eq (swapdev_write (dev, 255, &iov, 1), 0);
+  cr_assert_eq (swapdev_write (dev, NULL, 255, &iov, 1), 0);
   iov = (struct iovec){ .iov_base = buf, .iov_len = sizeof buf };
-  cr_assert_eq (swapdev_read (dev, 255, &iov, 1), 0);
+  cr_assert_eq (swapdev_read (dev, NULL, 255, &iov, 1), 0);
   cr_assert_eq (memcmp (buf, data, sizeof buf), 0);
   swapdev_close (dev);
   cr_assert_eq (logged_count (""), 0);

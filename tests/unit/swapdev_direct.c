@@ -192,7 +192,7 @@ transfer (bool write, unsigned char *at, uint32_t slot, unsigned n)
   struct iovec iov[2] = { { at, n / 3 * PAGE_BYTES },
                           { at + n / 3 * PAGE_BYTES, (n - n / 3) * PAGE_BYTES } };
 
-  return write ? swapdev_write (dev, slot, iov, 2) : swapdev_read (dev, slot, iov, 2);
+  return write ? swapdev_write (dev, NULL, slot, iov, 2) : swapdev_read (dev, NULL, slot, iov, 2);
 }
 
 /* From memory + from to slot, and back to the same place in another buffer. */
@@ -233,7 +233,7 @@ Test (swapdev_direct, looks_at_all_pieces)
                           { memory + 6 * PAGE_BYTES, PAGE_BYTES } };
 
   cr_assert_eq (prepare (), 0);
-  cr_assert_eq (swapdev_write (dev, 5, iov, 3), 0);
+  cr_assert_eq (swapdev_write (dev, NULL, 5, iov, 3), 0);
   cr_assert_eq (transfer (false, back, 5, 3), 0);
   cr_assert_eq (memcmp (back, memory, PAGE_BYTES), 0);
   cr_assert_eq (memcmp (back + PAGE_BYTES, memory + 3 * PAGE_BYTES + 8, PAGE_BYTES), 0);
@@ -370,7 +370,7 @@ write_one (void *arg)
 {
   struct iovec iov = { .iov_base = memory + 8, .iov_len = PAGE_BYTES };
 
-  return (void *) (intptr_t) swapdev_write (dev, 2 + (uint32_t) (uintptr_t) arg, &iov, 1);
+  return (void *) (intptr_t) swapdev_write (dev, NULL, 2 + (uint32_t) (uintptr_t) arg, &iov, 1);
 }
 
 /* With all buffers of its share taken, a request waits for one and does not fail; what is aligned, as are pages that move, goes on. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "lib/devio.h"
+#include "lib/flow.h"
 #include "lib/inflight.h"
 #include "lib/stats.h"
 #include "tests/random.h"
@@ -176,7 +177,8 @@ transfer (bool write, unsigned char *memory, uint32_t slot, unsigned n)
     iov[niov++] = (struct iovec){ .iov_base = memory + at, .iov_len = pages * PAGE_BYTES };
     at += pages * PAGE_BYTES;
   }
-  return write ? swapdev_write (dev, slot, iov, niov) : swapdev_read (dev, slot, iov, niov);
+  return write ? swapdev_write (dev, NULL, slot, iov, niov)
+               : swapdev_read (dev, NULL, slot, iov, niov);
 }
 
 static void
@@ -401,8 +403,8 @@ one_page (void *arg)
   uintptr_t i = (uintptr_t) arg;
   struct iovec iov = { .iov_base = page[i], .iov_len = PAGE_BYTES };
 
-  return (void *) (intptr_t) (i % 2 ? swapdev_write : swapdev_read) (dev, 2 + (uint32_t) i, &iov,
-                                                                     1);
+  return (void *) (intptr_t) (i % 2 ? swapdev_write : swapdev_read) (dev, NULL, 2 + (uint32_t) i,
+                                                                     &iov, 1);
 }
 
 static void
@@ -450,4 +452,48 @@ Test (swapdev_io, errors_give_turns_back)
   cr_assert_eq (transfer (true, data, 20, 10), -EIO);
   cr_assert_eq (transfer (false, back, 20, 10), -EIO);
   cr_assert_eq (transfer (true, data, 20, 10), 0);
+}
+
+/* Ten slots, in pieces of memory that are no whole pages. */
+static int
+transfer_for (const struct flow *flow, bool write, unsigned char *at)
+{
+  struct iovec iov[3] = { { at, 5 * PAGE_BYTES / 2 },
+                          { at + 5 * PAGE_BYTES / 2, 4 * PAGE_BYTES },
+                          { at + 13 * PAGE_BYTES / 2, 7 * PAGE_BYTES / 2 } };
+
+  return (write ? swapdev_write : swapdev_read) (dev, flow, 20, iov, 3);
+}
+
+uint64_t __real_now_ns (void);
+uint64_t __wrap_now_ns (void);
+
+static bool stopped; /* time is, so that rivals stay rivals */
+
+uint64_t
+__wrap_now_ns (void)
+{
+  return stopped ? 1000000000 : __real_now_ns ();
+}
+
+/* When two want the device, requests go in pieces, a page each at first; all of them, and no other; and an error ends them. */
+Test (swapdev_io, rivals_go_in_pieces)
+{
+  struct flow a, b;
+
+  stopped = true;
+  flow_init (&a);
+  flow_init (&b);
+  cr_assert_eq (transfer_for (&a, true, data + PAGE_BYTES), 0);
+  cr_assert_eq (ncalls, 1);
+  cr_assert_eq (transfer_for (&b, true, data), 0);
+  cr_assert_eq (ncalls, 11);
+  for (unsigned i = 1; i < 11; i++)
+    cr_assert_eq (asked[i], PAGE_BYTES);
+  assert_counts (true, 11, 20 * PAGE_BYTES, 0);
+  memset (back, 0, sizeof back);
+  cr_assert_eq (transfer_for (&a, false, back), 0);
+  cr_assert_eq (memcmp (back, data, 10 * PAGE_BYTES), 0);
+  PLAN (PAGE_BYTES, -EIO);
+  cr_assert_eq (transfer_for (&b, false, back), -EIO);
 }

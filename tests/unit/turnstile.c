@@ -2,7 +2,8 @@
  *
  * turnstile.c - tests of lib/turnstile.c.
  *
- * Who waits is read from the turnstile's own count, so that threads come one by one, in a known order, without sleeps.
+ * Who waits is read from the turnstile's own count, so that threads come one by one, in a known order, without sleeps. Time is the
+ * test's own.
  */
 #include <config.h>
 
@@ -12,15 +13,29 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include "lib/flow.h"
+#include "lib/stats.h"
 #include "lib/turnstile.h"
 #include "tests/random.h"
 
+#define MS UINT64_C (1000000)
+
 static struct turnstile t;
+static _Atomic uint64_t now;
+
+uint64_t __wrap_now_ns (void);
+
+uint64_t
+__wrap_now_ns (void)
+{
+  return atomic_load (&now);
+}
 
 static void
 setup (void)
 {
-  turnstile_init (&t, 1);
+  atomic_store (&now, 1000 * 1000 * MS);
+  turnstile_init (&t, 1, true);
 }
 
 static void
@@ -45,7 +60,9 @@ nwaiting (void)
 
 /* A thread that enters, says the how-manieth it was, from 1, and leaves when told. */
 struct client {
+  const struct flow *flow;
   bool write;
+  uint32_t npages, granted;
   pthread_t thread;
   sem_t may_leave;
   atomic_uint turn;
@@ -57,19 +74,22 @@ static void *
 client_main (void *arg)
 {
   struct client *c = arg;
+  struct turnstile_turn turn;
 
-  turnstile_enter (&t, c->write);
+  c->granted = turnstile_enter (&t, &turn, c->flow, c->write, c->npages);
   atomic_store (&c->turn, atomic_fetch_add (&nturns, 1) + 1);
   while (sem_wait (&c->may_leave) == -1)
     ;
-  turnstile_leave (&t);
+  turnstile_leave (&t, &turn);
   return NULL;
 }
 
 static void
-start (struct client *c, bool write)
+start_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
 {
+  c->flow = flow;
   c->write = write;
+  c->npages = npages;
   atomic_store (&c->turn, 0);
   sem_init (&c->may_leave, 0, 0);
   cr_assert_eq (pthread_create (&c->thread, NULL, client_main, c), 0);
@@ -82,6 +102,12 @@ wait_turn (struct client *c)
     sched_yield ();
 }
 
+static void
+start (struct client *c, bool write)
+{
+  start_of (c, NULL, write, 1);
+}
+
 /* Start one that must not wait. */
 static void
 start_in (struct client *c, bool write)
@@ -92,13 +118,19 @@ start_in (struct client *c, bool write)
 
 /* Start one that must wait, and wait until it does. */
 static void
-start_waiting (struct client *c, bool write)
+start_waiting_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
 {
   unsigned before = nwaiting ();
 
-  start (c, write);
+  start_of (c, flow, write, npages);
   while (nwaiting () != before + 1)
     sched_yield ();
+}
+
+static void
+start_waiting (struct client *c, bool write)
+{
+  start_waiting_of (c, NULL, write, 1);
 }
 
 static void
@@ -266,12 +298,330 @@ Test (turnstile, limit_changes)
   cr_assert_eq ((uint32_t) t.state, 0);
 }
 
+/* ---- flows ---- */
+
+enum { MANY = 256 };
+
+static struct client crowd[MANY];
+static unsigned ncrowd;
+static const struct client *order[MANY]; /* of the crowd, by turns */
+
+/* One more, that is to leave as soon as it has had its turn. */
+static void
+add (const struct flow *flow, bool write, uint32_t npages, unsigned n)
+{
+  while (n-- > 0) {
+    struct client *c = &crowd[ncrowd++];
+
+    start_waiting_of (c, flow, write, npages);
+    sem_post (&c->may_leave);
+  }
+}
+
+/* They come while somebody else is in; who leaves, and all have their turns. */
+static struct client keeper;
+
+static void
+keep_waiting (void)
+{
+  start_in (&keeper, true);
+}
+
+static void
+let_go (void)
+{
+  finish (&keeper);
+  for (unsigned i = 0; i < ncrowd; i++) {
+    pthread_join (crowd[i].thread, NULL);
+    order[crowd[i].turn - 2] = &crowd[i];
+  }
+}
+
+/* How many of the turns [first, end) were theirs? */
+static unsigned
+count (const struct flow *flow, bool write, unsigned first, unsigned end)
+{
+  unsigned n = 0;
+
+  for (unsigned i = first; i < end; i++)
+    n += order[i]->flow == flow && order[i]->write == write;
+  return n;
+}
+
+static struct flow a, b, c;
+
+static void
+setup_flows (void)
+{
+  setup ();
+  t.window.size = t.window.best = 0; /* requests go whole */
+  flow_init (&a);
+  flow_init (&b);
+  flow_init (&c);
+}
+
+TestSuite (turnstile_flows, .init = setup_flows, .fini = teardown, .timeout = 60);
+
+/* However many come first, another flow has its half. */
+Test (turnstile_flows, equal_shares)
+{
+  keep_waiting ();
+  add (&a, false, 1, 100);
+  add (&b, false, 1, 20);
+  let_go ();
+  for (unsigned i = 2; i <= 40; i += 2)
+    cr_assert (count (&b, false, 0, i) >= i / 2 - 1 && count (&b, false, 0, i) <= i / 2 + 1);
+  cr_assert_eq (count (&b, false, 0, 42), 20);
+}
+
+/* By weight, at any time. */
+Test (turnstile_flows, weights)
+{
+  flow_set_share (&a, 100, 0, 0);
+  flow_set_share (&b, 300, 0, 0);
+  flow_set_share (&c, 50, 0, 0);
+  keep_waiting ();
+  add (&a, true, 1, 80);
+  add (&b, true, 1, 80);
+  add (&c, true, 1, 80);
+  let_go ();
+  for (unsigned i = 1; i <= 117; i++) { /* all of b's are done then */
+    double of_a = count (&a, true, 0, i) - i * 2 / 9.0, of_b = count (&b, true, 0, i) - i * 6 / 9.0;
+
+    cr_assert (of_a >= -2 && of_a <= 2, "turn %u: a is %f ahead", i, of_a);
+    cr_assert (of_b >= -2 && of_b <= 2, "turn %u: b is %f ahead", i, of_b);
+  }
+}
+
+/* By bytes, not by requests; and the server's own are a flow, too. */
+Test (turnstile_flows, sizes)
+{
+  keep_waiting ();
+  add (NULL, false, 16, 20);
+  add (&b, false, 1, 160);
+  let_go ();
+  for (unsigned i = 17; i <= 170; i += 17) {
+    unsigned large = count (NULL, false, 0, i);
+
+    cr_assert (large + 1 >= i / 17 && large <= i / 17 + 1, "turn %u: %u", i, large);
+  }
+}
+
+/* Who was away begins where the others are, and not with all that it has not had. */
+Test (turnstile_flows, idleness_earns_nothing)
+{
+  keep_waiting ();
+  add (&b, false, 1, 1);
+  add (&a, false, 1, 60);
+  let_go ();
+  ncrowd = 0;
+  nturns = 0;
+  keep_waiting ();
+  add (&a, false, 1, 40);
+  add (&b, false, 1, 40);
+  let_go ();
+  cr_assert (count (&a, false, 0, 20) >= 9 && count (&a, false, 0, 20) <= 11, "%u",
+             count (&a, false, 0, 20));
+}
+
+/* Nor does anybody who never waited: one that comes later, again and again, is always next. */
+Test (turnstile_flows, newcomers)
+{
+  keep_waiting ();
+  add (&a, false, 1, 30);
+  add (&b, false, 1, 1);
+  add (&c, false, 1, 1);
+  let_go ();
+  cr_assert_eq (count (&b, false, 0, 4), 1);
+  cr_assert_eq (count (&c, false, 0, 4), 1);
+}
+
+/* A flow's readers come before another's writers, and get some turns more, but not all of them. */
+Test (turnstile_flows, readers_lead)
+{
+  enum { P = TURNSTILE_PASSING };
+
+  keep_waiting ();
+  add (&b, true, 1, 20);
+  add (&a, false, 1, 80);
+  let_go ();
+  for (unsigned i = 0; i < P; i++)
+    cr_assert_eq (order[i]->flow, &a, "turn %u", i);
+  for (unsigned i = 2 * P; i <= 40; i++) {
+    unsigned writes = count (&b, true, 0, i);
+
+    cr_assert (writes + P >= i - writes - 2 && i - writes + 2 >= writes, "turn %u: %u writes", i,
+               writes);
+  }
+}
+
+/* Writers of a flow that has much do not pass the reader of one that has little, though it is their turn among their own. */
+Test (turnstile_flows, writers_pass_nobody_behind)
+{
+  keep_waiting ();
+  add (&a, true, 1, 20);
+  add (&a, false, 1, 50);
+  t.npassed = TURNSTILE_PASSING;
+  add (&b, false, 1, 3);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    if (t.flow[i].flow == &a)
+      t.flow[i].tag += 100 * 1000 * 1000;
+  let_go ();
+  cr_assert_eq (count (&b, false, 0, 3), 3);
+}
+
+/* More flows than there are tags for: all have their turns. */
+Test (turnstile_flows, many_flows)
+{
+  static struct flow flows[MANY];
+
+  keep_waiting ();
+  for (unsigned i = 0; i < MANY; i++) {
+    flow_init (&flows[i]);
+    add (&flows[i], i % 3 == 0, 1 + i % 5, 1);
+  }
+  let_go ();
+  cr_assert_eq (nturns, MANY + 1);
+}
+
+/* ---- rivals ---- */
+
+/* One of the flow has a turn for npages: how many of them it was let in with. */
+static uint32_t
+visit (const struct flow *flow, uint32_t npages)
+{
+  struct turnstile_turn turn;
+  uint32_t n = turnstile_enter (&t, &turn, flow, false, npages);
+
+  turnstile_leave (&t, &turn);
+  return n;
+}
+
+/* With a window, while two flows come, requests go in pieces; and as they are before, and some time after. */
+Test (turnstile_flows, rivals)
+{
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  for (unsigned i = 0; i < 10; i++)
+    cr_assert_eq (visit (&a, 100), 100);
+  cr_assert_eq (visit (&b, 100), 4);
+  cr_assert_eq (visit (&b, 3), 3);
+  cr_assert_eq (visit (&a, 100), 4);
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS - 1);
+  cr_assert_eq (visit (&b, 100), 4);
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS - 1);
+  cr_assert_eq (visit (&b, 100), 4);
+  atomic_fetch_add (&now, 1);
+  cr_assert_eq (visit (&b, 100), 100);
+  cr_assert_eq (visit (&b, 100), 100);
+  cr_assert_eq (visit (NULL, 100), 4); /* the server itself is one, too */
+}
+
+static void
+make_rivals (void)
+{
+  visit (&b, 1);
+  visit (&a, 1);
+}
+
+/* No more pages are in than the window has, whosoever they are; and who waits gets in as they leave. */
+Test (turnstile_flows, holds_its_window)
+{
+  struct client k[6];
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  make_rivals ();
+  start_of (&k[0], &a, false, 3);
+  wait_turn (&k[0]);
+  start_of (&k[1], &b, true, 1);
+  wait_turn (&k[1]);
+  start_waiting_of (&k[2], &a, false, 9);
+  start_waiting_of (&k[3], &b, false, 1);
+  start_waiting_of (&k[4], &b, false, 1);
+  finish (&k[1]);
+  wait_turn (&k[3]);
+  cr_assert_eq (nwaiting (), 2);
+  finish (&k[0]);
+  wait_turn (&k[4]);
+  cr_assert_eq (nwaiting (), 1);
+  finish (&k[3]);
+  cr_assert_eq (nwaiting (), 1);
+  finish (&k[4]);
+  wait_turn (&k[2]);
+  cr_assert_eq (k[2].granted, 4);
+  finish (&k[2]);
+  cr_assert_eq (t.npages, 0);
+}
+
+/* When the rival has gone, those who wait for the window go on at once with the next one that comes. */
+Test (turnstile_flows, window_ends)
+{
+  struct client k[4];
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 1;
+  make_rivals ();
+  start_of (&k[0], &a, false, 1);
+  wait_turn (&k[0]);
+  start_waiting_of (&k[1], &a, false, 1);
+  start_waiting_of (&k[2], &a, true, 8);
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
+  start_of (&k[3], &a, false, 5);
+  for (unsigned i = 1; i < 4; i++)
+    wait_turn (&k[i]);
+  cr_assert_eq (k[3].granted, 5);
+  for (unsigned i = 0; i < 4; i++)
+    finish (&k[i]);
+  cr_assert_eq (t.npages, 0);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
+/* One that has to wait for long, or whose I/O takes long, is a rival all the while. */
+Test (turnstile_flows, slow_rivals)
+{
+  struct client k[2];
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  make_rivals ();
+  start_of (&k[0], &b, false, 4);
+  wait_turn (&k[0]);
+  start_waiting_of (&k[1], &a, false, 100);
+  atomic_fetch_add (&now, 10 * TURNSTILE_RIVAL_NS);
+  start_waiting_of (&crowd[0], &a, false, 100);
+  cr_assert_eq (nwaiting (), 2);
+  finish (&k[0]);
+  wait_turn (&k[1]);
+  cr_assert_eq (k[1].granted, 4);
+  finish (&k[1]);
+  wait_turn (&crowd[0]);
+  cr_assert_eq (crowd[0].granted, 4);
+  finish (&crowd[0]);
+  cr_assert_eq (visit (&a, 100), 4); /* not long ago */
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
+  cr_assert_eq (visit (&a, 100), 100);
+}
+
+/* One that is not to look out for them has no window. */
+Test (turnstile_flows, may_not_adapt)
+{
+  turnstile_destroy (&t);
+  turnstile_init (&t, 0, false);
+  t.window.size = t.window.best = 4;
+  make_rivals ();
+  make_rivals ();
+  cr_assert_eq (visit (&b, 100), 100);
+  cr_assert_eq (visit (&a, 100), 100);
+}
+
 /* ---- many threads, and a limit that changes ---- */
 
 enum { NTHREADS = 8, MOST = 3 };
 
 static atomic_int nin, most_in;
 static atomic_bool unlimited;
+static struct flow of[3];
 
 static void *
 visitor_main (void *arg)
@@ -279,16 +629,20 @@ visitor_main (void *arg)
   struct rng rng = rng_for ((uintptr_t) arg);
 
   for (unsigned i = 0; i < random_steps (3000); i++) {
+    struct turnstile_turn turn;
     int n;
 
-    turnstile_enter (&t, rng_below (&rng, 2));
+    turnstile_enter (&t, &turn, &of[rng_below (&rng, 3)], rng_below (&rng, 2),
+                     1 + (uint32_t) rng_below (&rng, 4));
     n = atomic_fetch_add (&nin, 1) + 1;
     if (n > atomic_load (&most_in))
       atomic_store (&most_in, n);
     if (rng_below (&rng, 4) == 0)
       sched_yield ();
     atomic_fetch_sub (&nin, 1);
-    turnstile_leave (&t);
+    turnstile_leave (&t, &turn);
+    if (rng_below (&rng, 100) == 0)
+      atomic_fetch_add (&now, rng_below (&rng, 300) * MS);
     if (arg == (void *) 1 && rng_below (&rng, 10) == 0)
       turnstile_set_limit (&t, atomic_load (&unlimited) ? (unsigned) rng_below (&rng, MOST + 1)
                                                         : 1 + (unsigned) rng_below (&rng, MOST));
@@ -301,11 +655,14 @@ run_visitors (void)
 {
   pthread_t thread[NTHREADS];
 
+  for (unsigned i = 0; i < 3; i++)
+    flow_init (&of[i]);
   for (uintptr_t i = 0; i < NTHREADS; i++)
     cr_assert_eq (pthread_create (&thread[i], NULL, visitor_main, (void *) (i + 1)), 0);
   for (unsigned i = 0; i < NTHREADS; i++)
     pthread_join (thread[i], NULL);
   cr_assert_eq ((uint32_t) t.state, 0);
+  cr_assert_eq (t.npages, 0);
 }
 
 /* There are never more in than the highest limit, and nobody is forgotten. */
