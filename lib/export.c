@@ -372,8 +372,8 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
   if (ret == 0 && e->readahead_npages > 0)
-    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
-                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c), npages_of (e),
+                      e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;
@@ -418,7 +418,7 @@ end_swap_area (struct export *e, uint64_t end)
     return 0;
   log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
               e->name);
-  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
+  return pages_clear (&e->pages, end, npages_of (e));
 }
 
 int
@@ -432,8 +432,8 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c),
-                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c), may_reset ? npages_of (e) : cut_end (&c),
+                  true);
   if (may_reset)
     note_swap_area (e);
   if (c.head_bytes)
@@ -456,7 +456,7 @@ int
 export_format (struct export *e)
 {
   struct swaphdr h = { .page_bytes = PAGE_BYTES };
-  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  uint64_t npages = npages_of (e);
   struct rangelock_holder holder;
   char page[PAGE_BYTES];
   int ret;

@@ -40,9 +40,8 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
-  bool reset_on_mkswap; /* see export_write */
-  uint32_t
-    readahead_bytes; /* what a read asks for beside what it reads (readahead.h), at most; 0: nothing */
+  bool reset_on_mkswap;     /* see export_write */
+  uint32_t readahead_bytes; /* a block of readahead.h; 0: none */
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
