@@ -100,6 +100,11 @@ begin_session (struct service *service, struct export *e, const struct session_n
     log_error ("export \"%s\" is refused: another client has it: %s (drumctl export-takeover frees "
                "it)",
                text, wish.holder);
+  else if (ret == -EPERM)
+    log_error (
+      "export \"%s\" is refused: an operator took it from this client, for another one (drumctl "
+      "export-takeover once more gives it back)",
+      text);
   else if (ret < 0 && ret != -ENOENT)
     log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
   return ret;
