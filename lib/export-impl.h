@@ -39,6 +39,7 @@ struct export
   struct mutex mutex;        /* all below; a leaf */
   struct export_terms terms; /* reserve and limit are the account's */
   struct export_plan plan;
+  uint64_t noted_idle_ns;
   struct stats stats[EXPORT_NOPS];
 };
 

@@ -251,12 +251,43 @@ export_set_plan (struct export *e, struct export_plan plan)
   mutex_unlock (&e->mutex);
 }
 
-void
+uint64_t
+export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now)
+{
+  uint64_t idle_ns;
+
+  mutex_lock (&e->mutex);
+  idle_ns = export_idle_ns (e, now);
+  e->noted_idle_ns = idle_ns >= at_least_ns ? idle_ns : 0;
+  idle_ns = e->noted_idle_ns;
+  mutex_unlock (&e->mutex);
+  return idle_ns;
+}
+
+uint64_t
+export_noted_idle_ns (struct export *e)
+{
+  uint64_t ns;
+
+  mutex_lock (&e->mutex);
+  ns = e->noted_idle_ns;
+  mutex_unlock (&e->mutex);
+  return ns;
+}
+
+bool
 export_count_client (struct export *e, int change)
 {
+  bool noted;
+
+  mutex_lock (
+    &e->mutex); /* so that whoever notes how long it was idle sees the client, or is seen by it */
   if (change < 0)
     atomic_store (&e->left_ns, (int64_t) now_ns ());
   atomic_fetch_add (&e->nclients, change);
+  noted = e->noted_idle_ns > 0;
+  mutex_unlock (&e->mutex);
+  return noted;
 }
 
 uint64_t

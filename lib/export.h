@@ -104,8 +104,13 @@ uint64_t export_last_ns (
   const struct export
     *e); /* when its last request ended, now_ns; 0: there was none since the server started */
 
-/* A client comes, or goes (-1); how many there are. */
-void export_count_client (struct export *e, int change);
+/* For what outlives a restart: how long has nobody used it, if that is at least so long? Else 0. From then on it is known for idle, until
+ * export_count_client. */
+uint64_t export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now);
+uint64_t export_noted_idle_ns (struct export *e); /* 0: it is not known for that */
+
+/* A client comes, or goes (-1): was it known for idle, which is to be put right before the client uses it? How many there are. */
+bool export_count_client (struct export *e, int change);
 unsigned export_nclients (const struct export *e);
 
 enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOPS };

@@ -48,8 +48,8 @@ struct manifest_export {
   struct export_terms terms;
   char *
     given; /* what the start said of it, "": nothing. The terms are the export's until a start says something else */
-  char *pattern;    /* of the template that it was made from; "": none */
-  uint64_t used_at; /* when it was last used, seconds since 1970 */
+  char *pattern; /* of the template that it was made from; "": none */
+  uint64_t idle; /* seconds that nobody has used it, at least */
 };
 
 /* A client that was fenced (session.h). */

@@ -16,7 +16,8 @@
 #include "session.h"
 #include "stats.h"
 
-enum { NS_PER_SECOND = 1000000000 };
+/* How often it is kept that nobody has used an export yet, before it goes: a restart makes it stay at most as much longer. */
+enum { IDLE_STEPS = 8, NS_PER_SECOND = 1000000000 };
 
 /* NULL: none. */
 static const struct export_template *
@@ -132,7 +133,10 @@ service_open (struct service *service, const char *text, const char *peer, struc
     if (ret != -ENOENT)
       return ret;
   }
-  export_count_client (e, 1);
+  if (export_count_client (e, 1) && (ret = service_save (service)) < 0) {
+    service_close (service, *session);
+    return ret;
+  }
   return 0;
 }
 
@@ -157,6 +161,14 @@ expires_after_ns (const struct service *service, const struct export *e)
     if (strcmp (service->templates[i].spec.name, pattern) == 0)
       return service->templates[i].expire * NS_PER_SECOND;
   return 0;
+}
+
+uint64_t
+service_idle_step_ns (const struct service *service, const struct export *e)
+{
+  uint64_t limit_ns = expires_after_ns (service, e), step_ns = limit_ns / IDLE_STEPS;
+
+  return limit_ns && step_ns < NS_PER_SECOND ? NS_PER_SECOND : step_ns;
 }
 
 static void
@@ -190,11 +202,16 @@ void
 service_expire (struct service *service)
 {
   struct export *e = NULL;
+  bool save = false;
 
   while ((e = exports_next (service->exports, e))) {
-    uint64_t limit_ns = expires_after_ns (service, e);
+    uint64_t limit_ns = expires_after_ns (service, e), idle_ns = export_idle_ns (e, now_ns ());
 
-    if (limit_ns > 0 && export_idle_ns (e, now_ns ()) >= limit_ns)
+    if (limit_ns > 0 && idle_ns >= limit_ns)
       expire (service, e, limit_ns);
+    else if (limit_ns > 0 && service->state)
+      save |= idle_ns >= export_noted_idle_ns (e) + service_idle_step_ns (service, e);
   }
+  if (save)
+    service_save (service);
 }

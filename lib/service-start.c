@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bootid.h"
 #include "drum.h"
@@ -199,22 +198,13 @@ mend_map (const struct service_config *config, struct service *service,
   return ret;
 }
 
-/* How long had nobody used it? */
-static uint64_t
-idle_ns (const struct manifest_export *known)
-{
-  uint64_t now = (uint64_t) time (NULL);
-
-  return now > known->used_at ? (now - known->used_at) * NS_PER_SECOND : 0;
-}
-
 static int
 reopen (const struct service_config *config, struct service *service,
         const struct manifest_export *known)
 {
   uint64_t size_bytes = known->next_bytes ? known->next_bytes : known->size_bytes;
   struct export_spec spec = { .name = known->name, .size_bytes = size_bytes }, asked;
-  struct export_config how = { .number = known->number, .idle_ns = idle_ns (known) };
+  struct export_config how = { .number = known->number, .idle_ns = known->idle * NS_PER_SECOND };
   char given[GIVEN_BYTES];
   struct export *e;
   int ret = check_size (config, known, size_bytes);

@@ -237,7 +237,7 @@ any_manifest (struct rng *rng, unsigned max)
                  .exclusive = rng_below (rng, 2) },
       .given = any_text (rng, "", i),
       .pattern = any_text (rng, "", i),
-      .used_at = any_number (rng) >> 1,
+      .idle = any_number (rng) >> 32,
     };
   m.nremoved_exports = (unsigned) rng_below (rng, max + 1);
   m.removed_exports = array (m.nremoved_exports, sizeof *m.removed_exports);
@@ -282,7 +282,7 @@ same_export (const struct manifest_export *a, const struct manifest_export *b)
   return text (name) && same (size_bytes) && same (number) && same (next_bytes) &&
          same (moving_to) && same (terms.reserve_bytes) && same (terms.limit_bytes) &&
          same (terms.weight) && same (terms.iops) && same (terms.bandwidth) &&
-         same (terms.exclusive) && text (given) && text (pattern) && same (used_at);
+         same (terms.exclusive) && text (given) && text (pattern) && same (idle);
 }
 
 static bool
@@ -382,7 +382,7 @@ Test (manifest, extremes)
                                                .bandwidth = UINT64_MAX },
                                     .given = "",
                                     .pattern = "",
-                                    .used_at = INT64_MAX };
+                                    .idle = UINT32_MAX };
   struct manifest_client client = { .id = "c", .epoch = UINT64_MAX };
   struct manifest m = { .ndevices = 0 };
 
@@ -585,10 +585,10 @@ static const char whole[] =
   "\"exports\":[{\"name\":\"\",\"size_bytes\":4096,\"number\":1,\"next_bytes\":8192,\"moving_to\":"
   "2,"
   "\"reserve_bytes\":4096,\"limit_bytes\":12288,\"weight\":7,\"iops\":8,\"bandwidth\":9,"
-  "\"exclusive\":true,\"given\":\"g\",\"pattern\":\"p\",\"used_at\":10},"
+  "\"exclusive\":true,\"given\":\"g\",\"pattern\":\"p\",\"idle\":10},"
   "{\"name\":\"x\",\"size_bytes\":8192,\"number\":2,\"next_bytes\":0,\"moving_to\":0,"
   "\"reserve_bytes\":0,\"limit_bytes\":0,\"weight\":100,\"iops\":0,\"bandwidth\":0,"
-  "\"exclusive\":false,\"given\":\"\",\"pattern\":\"\",\"used_at\":0}],"
+  "\"exclusive\":false,\"given\":\"\",\"pattern\":\"\",\"idle\":0}],"
   "\"removed_exports\":[{\"name\":\"z\"}],"
   "\"clients\":[{\"id\":\"host\",\"epoch\":1},{\"id\":\"peer\",\"epoch\":2}]}";
 
@@ -664,7 +664,7 @@ Test (manifest, what_makes_no_sense)
     { "\"weight\":7", "\"weight\":10001", "\"weight\"" },
     { "\"exclusive\":true", "\"exclusive\":1", "\"exclusive\"" },
     { "\"given\":\"g\",", "", "\"given\" is missing" },
-    { "\"used_at\":10", "\"used_at\":-1", "\"used_at\"" },
+    { "\"idle\":10", "\"idle\":-1", "\"idle\"" },
     { "\"removed_exports\":[", "\"removed_exports\":[5,", "\"name\" is missing" },
     { "\"number\":1,", "\"number\":0,", "\"number\"" },
     { "\"id\":\"peer\"", "\"id\":\"host\"", "a client is there twice" },
