@@ -171,7 +171,7 @@ Test (flow, caps_change)
   cr_assert (now - begin >= 3900 * MS && now - begin <= 4 * S);
 }
 
-enum { NTHREADS = 4, NREQUESTS = 1000 };
+enum { NTHREADS = 4, NREQUESTS = 50000 };
 
 static void *
 many_main (void *arg)
