@@ -172,7 +172,7 @@ run (const struct verb *self, int argc, char **argv)
     return STATUS_FAILED;
   rows = need (calloc (snap->nexports + (size_t) argc + 1, sizeof *rows));
   status = choose (snap, argv, (size_t) argc, rows, &nrows);
-  printed = nrows || argc == 0 ? table_print (&layout, &table, rows, sizeof *rows, nrows) : status;
+  printed = table_print (&layout, &table, rows, sizeof *rows, nrows);
   free (rows);
   snapshot_free (snap);
   return status == STATUS_DONE ? printed : status;

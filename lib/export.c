@@ -7,7 +7,7 @@
  */
 #include <config.h>
 
-#include "export.h"
+#include "export-impl.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -32,29 +32,6 @@
 #include "stats.h"
 #include "swaphdr.h"
 #include "units.h"
-
-/* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
- * whoever changes the size, or lets pages pass, exclusive. */
-#define SHAPE (UINT64_MAX - 1)
-
-struct export
-{
-  struct pages pages;
-  struct rangelock ranges;
-  _Atomic unsigned nusers; /* export_hold */
-  char *name, *pattern, *given;
-  _Atomic uint64_t size_bytes; /* changed under SHAPE */
-  uint64_t number;
-  uint32_t readahead_npages;
-  bool reset_on_mkswap;
-  uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
-  _Atomic int nclients;
-  _Atomic int64_t left_ns;   /* when it was made, or a client went */
-  struct mutex mutex;        /* all below; a leaf */
-  struct export_terms terms; /* reserve and limit are the account's */
-  struct export_plan plan;
-  struct stats stats[EXPORT_NOPS];
-};
 
 /* A byte range cut at page boundaries. If head_bytes or tail_bytes is not 0, the page before first (after end) is
  * concerned in part only. A range inside one page is all head. */
@@ -122,8 +99,8 @@ free_names (struct export *e)
 }
 
 /* FreeBSD's swapon_check_swzone. */
-static void
-check_memory (const char *name, uint64_t npages)
+void
+export_check_memory (const char *name, uint64_t npages)
 {
   struct sysinfo info;
   char map_text[16], ram_text[16];
@@ -133,46 +110,6 @@ check_memory (const char *name, uint64_t npages)
                  "smaller size=",
                  name, format_bytes (pagemap_bytes (npages), map_text),
                  format_bytes ((uint64_t) info.totalram * info.mem_unit, ram_text));
-}
-
-static const char *
-format_pages (uint64_t npages, char text[16])
-{
-  return format_bytes (npages * PAGE_BYTES, text);
-}
-
-/* The drum can't promise what is wanted. */
-static void
-say_shortage (const struct export *e, const struct room_promise *want,
-              const struct room_shortage *shortage)
-{
-  static const char *const what[] = {
-    [ROOM_OF_RESERVES] = "all reserves",
-    [ROOM_OF_PROMISED] = "what is reserved and not used",
-    [ROOM_OF_SIZES] = "all sizes",
-  };
-  bool size = shortage->of == ROOM_OF_SIZES;
-  char text[3][16];
-
-  log_error (
-    "export \"%s\": %s of %s: %s would come to %s, and the drum has %s%s%s: add a device, or give "
-    "less",
-    e->name, size ? "a size" : "a reserve",
-    format_pages (size ? want->nsize : want->nreserved, text[0]), what[shortage->of],
-    format_pages (shortage->npages, text[1]), format_pages (shortage->nslots, text[2]),
-    shortage->of == ROOM_OF_PROMISED ? " free" : "", size ? " (overcommit=no)" : "");
-}
-
-/* Says if that can't be. */
-static int
-promise (struct export *e, const struct room_promise *want, bool force)
-{
-  struct room_shortage shortage;
-  int ret = drum_promise (e->pages.drum, &e->pages.account, want, force, &shortage);
-
-  if (ret < 0)
-    say_shortage (e, want, &shortage);
-  return ret;
 }
 
 int
@@ -213,13 +150,13 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->pages.state = config->state;
   e->pages.key = pagesum_export_key (config->name);
   e->pages.account.name = e->name;
-  ret = promise (e, &(struct room_promise){ .nsize = npages }, false);
+  ret = export_promise_pages (e, &(struct room_promise){ .nsize = npages }, false);
   if (ret < 0) {
     e->pages.file = NULL; /* still the caller's */
     export_destroy (e);
     return ret;
   }
-  check_memory (e->name, npages);
+  export_check_memory (e->name, npages);
   *ep = e;
   return 0;
 }
@@ -227,7 +164,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
 void
 export_destroy (struct export *e)
 {
-  promise (e, &(struct room_promise){ .nsize = 0 }, false);
+  export_promise_pages (e, &(struct room_promise){ .nsize = 0 }, false);
   if (e->pages.file)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
@@ -268,12 +205,6 @@ export_size_bytes (const struct export *e)
   return atomic_load_explicit (&e->size_bytes, memory_order_relaxed);
 }
 
-static uint64_t
-npages_of (const struct export *e)
-{
-  return export_size_bytes (e) >> PAGE_SHIFT;
-}
-
 bool
 export_has_checksums (const struct export *e)
 {
@@ -284,88 +215,6 @@ uint64_t
 export_npages_used (const struct export *e)
 {
   return atomic_load_explicit (&e->pages.account.nused, memory_order_relaxed);
-}
-
-uint64_t
-export_reserve_bytes (const struct export *e)
-{
-  return drum_promised (e->pages.drum, &e->pages.account).nreserved << PAGE_SHIFT;
-}
-
-uint64_t
-export_limit_bytes (const struct export *e)
-{
-  return drum_promised (e->pages.drum, &e->pages.account).nlimit << PAGE_SHIFT;
-}
-
-static int
-refuse_promise (const struct export *e, const char *what, uint64_t bytes, const char *than,
-                uint64_t than_bytes)
-{
-  char text[2][16];
-
-  log_error ("export \"%s\": a %s of %s is less than its %s of %s", e->name, what,
-             format_bytes (bytes, text[0]), than, format_bytes (than_bytes, text[1]));
-  return -EINVAL;
-}
-
-int
-export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
-{
-  struct room_promise want = { .nsize = npages_of (e),
-                               .nreserved = reserve_bytes >> PAGE_SHIFT,
-                               .nlimit = limit_bytes >> PAGE_SHIFT };
-
-  if (reserve_bytes % PAGE_BYTES || limit_bytes % PAGE_BYTES) {
-    log_error ("export \"%s\": reserve and limit have to be multiples of %u bytes", e->name,
-               PAGE_BYTES);
-    return -EINVAL;
-  }
-  if (reserve_bytes > e->size_bytes)
-    return refuse_promise (e, "size", e->size_bytes, "reserve", reserve_bytes);
-  if (limit_bytes && limit_bytes < reserve_bytes)
-    return refuse_promise (e, "limit", limit_bytes, "reserve", reserve_bytes);
-  return promise (e, &want, force);
-}
-
-/* Pages of the range that have no slot, as it is now. */
-static uint64_t
-count_holes (const struct export *e, uint64_t page, uint64_t end)
-{
-  uint64_t n = end - page;
-
-  for (; (page = pagemap_next (e->pages.map, page, end)) < end; page++)
-    n -= pagemap_has_slot (pagemap_get (e->pages.map, page));
-  return n;
-}
-
-int
-export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
-{
-  uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
-  struct cut c = cut_range (length, offset);
-  char text[2][16];
-  int ret;
-
-  if (length > e->size_bytes || offset > e->size_bytes - length) {
-    log_error ("export \"%s\": has no %s at %s: its size is %" PRIu64 " bytes", e->name,
-               format_bytes (length, text[0]), format_bytes (offset, text[1]), e->size_bytes);
-    return -EINVAL;
-  }
-  /* In this order a page that is written meanwhile counts at least once. */
-  want = count_holes (e, cut_start (&c), cut_end (&c)) << PAGE_SHIFT;
-  want += export_npages_used (e) << PAGE_SHIFT;
-  want = want > e->size_bytes ? e->size_bytes : want < had ? had : want;
-  if (limit && want > limit) {
-    log_error ("export \"%s\": filling that takes a reserve of %s, and its limit is %s: give a "
-               "higher limit",
-               e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
-    return -ENOSPC;
-  }
-  ret = export_promise (e, want, limit, false);
-  if (ret == 0)
-    *reserve_bytes = want;
-  return ret;
 }
 
 uint64_t
@@ -384,32 +233,6 @@ const char *
 export_given (const struct export *e)
 {
   return e->given;
-}
-
-void
-export_get_terms (struct export *e, struct export_terms *terms)
-{
-  struct room_promise promise = drum_promised (e->pages.drum, &e->pages.account);
-
-  mutex_lock (&e->mutex);
-  *terms = e->terms;
-  mutex_unlock (&e->mutex);
-  terms->reserve_bytes = promise.nreserved << PAGE_SHIFT;
-  terms->limit_bytes = promise.nlimit << PAGE_SHIFT;
-}
-
-int
-export_set_terms (struct export *e, const struct export_terms *terms, bool force)
-{
-  int ret = export_promise (e, terms->reserve_bytes, terms->limit_bytes, force);
-
-  if (ret < 0)
-    return ret;
-  mutex_lock (&e->mutex);
-  e->terms = *terms;
-  flow_set_share (&e->pages.flow, terms->weight, terms->iops, terms->bandwidth);
-  mutex_unlock (&e->mutex);
-  return 0;
 }
 
 void
@@ -510,12 +333,6 @@ export_flush (struct export *e)
   return e->pages.state ? state_sync (e->pages.state) : 0;
 }
 
-static int
-flush_map (struct export *e)
-{
-  return e->pages.state ? state_sync_maps (e->pages.state) : 0;
-}
-
 uint64_t
 export_pace (struct export *e, uint64_t length, uint64_t *until_ns)
 {
@@ -555,8 +372,8 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
   if (ret == 0 && e->readahead_npages > 0)
-    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
-                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c), npages_of (e),
+                      e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;
@@ -601,7 +418,7 @@ end_swap_area (struct export *e, uint64_t end)
     return 0;
   log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
               e->name);
-  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
+  return pages_clear (&e->pages, end, npages_of (e));
 }
 
 int
@@ -615,8 +432,8 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c),
-                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c), may_reset ? npages_of (e) : cut_end (&c),
+                  true);
   if (may_reset)
     note_swap_area (e);
   if (c.head_bytes)
@@ -639,7 +456,7 @@ int
 export_format (struct export *e)
 {
   struct swaphdr h = { .page_bytes = PAGE_BYTES };
-  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  uint64_t npages = npages_of (e);
   struct rangelock_holder holder;
   char page[PAGE_BYTES];
   int ret;
@@ -656,8 +473,8 @@ export_format (struct export *e)
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
-static int
-clear_range (struct export *e, uint64_t first, uint64_t end)
+int
+export_clear_range (struct export *e, uint64_t first, uint64_t end)
 {
   int ret = 0;
 
@@ -680,35 +497,9 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
 {
   uint64_t begin_ns = stats_begin (&e->stats[EXPORT_TRIM]);
   struct cut c = cut_range (length, offset);
-  int ret = clear_range (e, c.first, c.end);
+  int ret = export_clear_range (e, c.first, c.end);
   stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
   return ret;
-}
-
-static void
-lock_shape (struct export *e, struct rangelock_holder *holder, bool exclusive)
-{
-  rangelock_lock (&e->ranges, holder, SHAPE, SHAPE + 1, exclusive);
-}
-
-static void
-unlock_shape (struct export *e, struct rangelock_holder *holder)
-{
-  rangelock_unlock (&e->ranges, holder);
-}
-
-void
-export_clear (struct export *e)
-{
-  struct rangelock_holder shape;
-
-  lock_shape (e, &shape, true);
-  if (e->pages.file)
-    mapfile_close (e->pages.file);
-  e->pages.file = NULL;
-  unlock_shape (e, &shape);
-  clear_range (e, 0, npages_of (e));
-  promise (e, &(struct room_promise){ .nsize = 0 }, false);
 }
 
 /* => holds no range. Zero a part of a page. */
@@ -742,7 +533,7 @@ export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
   if (ret == 0 && c.tail_bytes)
     ret = zero_part (e, c.end, 0, c.tail_bytes);
   if (ret == 0)
-    ret = clear_range (e, c.first, c.end);
+    ret = export_clear_range (e, c.first, c.end);
   ret = finish_write (e, ret);
   stats_end (&e->stats[EXPORT_ZERO], begin_ns, length, ret);
   return ret;
@@ -807,237 +598,5 @@ export_extents (struct export *e, uint64_t length, uint64_t offset, bool one,
     ret = add (opaque, offset, stop - offset, data);
     offset = stop;
   }
-  return ret;
-}
-
-/* => holds the shape. The next piece from page on, of at most npages: it begins with a page in [first_slot, end_slot). False: as far as was looked, up
- * to *end, there is none. */
-static bool
-find_piece (const struct export *e, uint64_t page, unsigned npages, uint32_t first_slot,
-            uint32_t end_slot, uint64_t *first, uint64_t *end)
-{
-  uint64_t export_end = npages_of (e), search_end;
-
-  page = page < export_end ? page : export_end; /* it may have shrunk */
-  search_end = export_end - page < EXPORT_SEARCH ? export_end : page + EXPORT_SEARCH;
-  *first = pagemap_find (e->pages.map, page, search_end, first_slot, end_slot);
-  if (*first == search_end)
-    *end = search_end;
-  else
-    *end = export_end - *first < npages ? export_end : *first + npages;
-  return *first < search_end;
-}
-
-/* Where the next piece is to be looked for. */
-static uint64_t
-behind_piece (const struct export *e, uint64_t end)
-{
-  return end == npages_of (e) ? UINT64_MAX : end;
-}
-
-int
-export_move (struct export *e, uint64_t *page, unsigned npages, const struct pages_move *move)
-{
-  struct rangelock_holder shape, holder;
-  struct freerange freed;
-  uint64_t first, end;
-  int ret = 0;
-
-  lock_shape (e, &shape, false);
-  if (find_piece (e, *page, npages, move->first_slot, move->end_slot, &first, &end)) {
-    rangelock_lock (&e->ranges, &holder, first, end, true);
-    ret = pages_move (&e->pages, first, end, move, &freed);
-    rangelock_unlock (&e->ranges, &holder);
-    if (freed.nruns > 0 && e->pages.state)
-      state_sync (e->pages.state); /* if it fails: see pages_move */
-    freerange_flush (&freed);
-  }
-  *page = ret == -ENOSPC ? first : behind_piece (e, end);
-  unlock_shape (e, &shape);
-  return ret;
-}
-
-unsigned
-export_check (struct export *e, uint64_t *page, unsigned npages, const struct pages_check *check)
-{
-  struct rangelock_holder shape, holder;
-  uint64_t first, end;
-  unsigned nread = 0;
-
-  lock_shape (e, &shape, false);
-  if (find_piece (e, *page, npages, check->first_slot, check->end_slot, &first, &end)) {
-    rangelock_lock (&e->ranges, &holder, first, end, false);
-    nread = pages_check (&e->pages, first, end, check);
-    rangelock_unlock (&e->ranges, &holder);
-  }
-  *page = behind_piece (e, end);
-  unlock_shape (e, &shape);
-  return nread;
-}
-
-/* => holds the shape. */
-static int
-grow (struct export *e, uint64_t npages)
-{
-  int ret = pagemap_resize (e->pages.map, npages);
-
-  if (ret == 0 && e->pages.file) {
-    ret = mapfile_resize (e->pages.file, npages);
-    if (ret < 0)
-      pagemap_resize (e->pages.map, npages_of (e));
-  }
-  return ret;
-}
-
-/* => holds the shape. The file first: where that fails nothing has changed. */
-static int
-shrink (struct export *e, uint64_t npages)
-{
-  int ret = e->pages.file ? mapfile_resize (e->pages.file, npages) : 0;
-
-  if (ret == 0) {
-    pages_drop (&e->pages, npages, npages_of (e));
-    pagemap_resize (e->pages.map, npages);
-  }
-  return ret;
-}
-
-/* => holds the shape. A larger size is promised before it is there, a smaller one afterwards. */
-static int
-resize (struct export *e, uint64_t npages)
-{
-  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
-  char text[16];
-  int ret;
-
-  want.nsize = npages;
-  if (npages < had.nreserved)
-    return refuse_promise (e, "size", npages << PAGE_SHIFT, "reserve", had.nreserved << PAGE_SHIFT);
-  ret = npages > had.nsize ? promise (e, &want, false) : 0;
-  if (ret < 0)
-    return ret;
-  ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
-  promise (e, ret < 0 ? &had : &want, true);
-  if (ret < 0) {
-    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
-               format_pages (npages, text), strerror (-ret));
-    return ret;
-  }
-  check_memory (e->name, npages);
-  atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
-  flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
-  return 0;
-}
-
-int
-export_resize (struct export *e, uint64_t size_bytes)
-{
-  struct rangelock_holder shape;
-  int ret;
-
-  if (size_bytes == 0 || size_bytes % PAGE_BYTES)
-    return -EINVAL;
-  lock_shape (e, &shape, true);
-  ret = resize (e, size_bytes >> PAGE_SHIFT);
-  unlock_shape (e, &shape);
-  return ret;
-}
-
-static bool
-has_pages_behind (const struct export *e, uint64_t page)
-{
-  uint64_t end = npages_of (e);
-
-  while ((page = pagemap_next (e->pages.map, page, end)) < end && pages_is_hole (&e->pages, page))
-    page++;
-  return page < end;
-}
-
-/* Why can't pages pass? */
-static int
-refuse_pass (const struct export *from, const struct export *to, int ret, const char *why)
-{
-  log_error ("export \"%s\": its pages can't pass to \"%s\": %s", from->name, to->name, why);
-  return ret;
-}
-
-static int
-refuse_pages (const struct export *from, const struct export *to,
-              const struct room_shortage *shortage)
-{
-  bool limit = shortage->of == ROOM_OF_LIMIT;
-  char text[2][16], why[160];
-
-  snprintf (why, sizeof why, "%s would come to %s, and %s %s%s",
-            limit ? "that one" : "what is reserved and not used",
-            format_pages (shortage->npages, text[0]), limit ? "its limit is" : "the drum has",
-            format_pages (shortage->nslots, text[1]), limit ? "" : " free");
-  return refuse_pass (from, to, -ENOSPC, why);
-}
-
-/* => from is at most as large as to, or has nothing beyond. */
-static uint64_t
-npages_of_both (const struct export *from, const struct export *to)
-{
-  return npages_of (from) < npages_of (to) ? npages_of (from) : npages_of (to);
-}
-
-static uint64_t
-npassing (const struct export *from, const struct export *to)
-{
-  return pages_npassing (&from->pages, &to->pages, npages_of_both (from, to));
-}
-
-int
-export_prepare_pass (struct export *from, struct export *to)
-{
-  struct room_shortage shortage;
-  int ret;
-
-  if (from == to)
-    return refuse_pass (from, to, -EINVAL, "it is the same");
-  if (from->pages.checksum != to->pages.checksum)
-    return refuse_pass (from, to, -EINVAL, "one has checksums, and the other has none");
-  if (has_pages_behind (from, npages_of (to)))
-    return refuse_pass (from, to, -EFBIG, "some lie beyond its end: resize it first");
-  if (drum_may_pass (from->pages.drum, &from->pages.account, &to->pages.account,
-                     npassing (from, to), &shortage) < 0)
-    return refuse_pages (from, to, &shortage);
-  ret = flush_map (from);
-  return ret < 0 ? refuse_pass (from, to, ret, "the page maps can't be made durable") : 0;
-}
-
-/* => holds both shapes. */
-static int
-pass (struct export *from, struct export *to)
-{
-  struct drum *d = from->pages.drum;
-  struct room_account *out = &from->pages.account, *in = &to->pages.account;
-  struct room_shortage shortage;
-  uint64_t n = npassing (from, to);
-  int ret;
-
-  if (drum_pass_account (d, out, in, n, false, &shortage) < 0)
-    return refuse_pages (from, to, &shortage);
-  ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
-  if (ret < 0)
-    drum_pass_account (d, in, out, n, true, &shortage);
-  return ret;
-}
-
-int
-export_pass (struct export *from, struct export *to)
-{
-  struct export *first = from < to ? from : to, *second = from < to ? to : from;
-  struct rangelock_holder shape[2];
-  int ret = export_prepare_pass (from, to);
-
-  if (ret < 0)
-    return ret;
-  lock_shape (first, &shape[0], true);
-  lock_shape (second, &shape[1], true);
-  ret = pass (from, to);
-  unlock_shape (second, &shape[1]);
-  unlock_shape (first, &shape[0]);
   return ret;
 }

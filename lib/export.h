@@ -40,9 +40,8 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
-  bool reset_on_mkswap; /* see export_write */
-  uint32_t
-    readahead_bytes; /* what a read asks for beside what it reads (readahead.h), at most; 0: nothing */
+  bool reset_on_mkswap;     /* see export_write */
+  uint32_t readahead_bytes; /* a block of readahead.h; 0: none */
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
@@ -79,7 +78,7 @@ bool export_has_checksums (const struct export *e);
 uint64_t export_npages_used (const struct export *e); /* pages that have a slot, or are about to */
 
 /* Promise it something else than before (room.h): slots that only this export may use up, and the most that its pages may take; 0: no
- * limit. One change of these at a time. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
+ * limit. Says what is wrong: -EINVAL if these are no whole pages, or the reserve is more than the size or the limit;
  * -ENOSPC if the drum can't promise so much; with force it does all the same, and warns. */
 int export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force);
 uint64_t export_reserve_bytes (const struct export *e);

@@ -28,8 +28,8 @@ struct mapfile {
   struct devio io;
   char *path;
   uint64_t npages;
-  _Atomic bool dirty; /* written to since the last sync began */
-  int sync_error;     /* of the first sync that failed; mapfile_sync's */
+  _Atomic bool dirty;     /* written to since the last sync began */
+  _Atomic int sync_error; /* of the first sync that failed */
 };
 
 static int
@@ -166,18 +166,13 @@ mapfile_resize (struct mapfile *mf, uint64_t npages)
 int
 mapfile_empty (struct mapfile *mf)
 {
-  int ret = set_size (mf, 0);
+  int ret = set_size (mf, 0), err;
 
   if (ret < 0)
     return ret;
-  ret = set_size (mf, mf->npages);
-  if (
-    ret <
-    0) { /* there is no way back: no more flushes, and the next start refuses it, if it is not longer by then */
-    log_error ("%s: can't be given its size back: %s: do that with truncate -s %" PRIu64, mf->path,
-               strerror (-ret), mf->npages * ENTRY_BYTES);
-    mf->sync_error = ret;
-  }
+  err = set_size (mf, mf->npages);
+  if (err < 0) /* there is no way back: the next sync says so, and all that come */
+    mf->sync_error = err;
   return 0;
 }
 
@@ -273,12 +268,14 @@ mapfile_write (struct mapfile *mf, uint64_t page, const struct pagemap_entry *en
 int
 mapfile_sync (struct mapfile *mf)
 {
-  if (mf->sync_error || !atomic_exchange (&mf->dirty, false))
-    return mf->sync_error;
-  while (fdatasync (mf->io.fd) == -1)
+  int ret = mf->sync_error;
+
+  if (ret < 0 || !atomic_exchange (&mf->dirty, false))
+    return ret;
+  while (ret == 0 && fdatasync (mf->io.fd) == -1)
     if (errno != EINTR)
-      return mf->sync_error = -errno;
-  return 0;
+      mf->sync_error = ret = -errno;
+  return ret;
 }
 
 /* The next part that is no hole, of whole entries: at or behind *first, half open. All that is left, if the file system does not tell. False if

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * service-impl.h - what service.c, service-state.c and service-exports.c share; nobody else's.
+ * service-impl.h - what the files of service share; nobody else's.
  */
 #ifndef DRUM_SERVICE_IMPL_H
 #define DRUM_SERVICE_IMPL_H
@@ -8,6 +8,7 @@
 #include "drum-devices.h"
 #include "service.h"
 
+struct export_config;
 struct manifest;
 struct manifest_export;
 
@@ -41,6 +42,36 @@ const struct manifest_export *service_known_export (const struct service *servic
 
 /* Was it removed while the server ran, so that a start is not to make it again? m may be NULL. */
 bool service_removed_export (const struct manifest *m, const char *name);
+
+/* An export on its way into the service. */
+struct service_birth {
+  const struct export_spec *spec;
+  const char *pattern, *given; /* see struct export_config; NULL */
+  bool format;                 /* as a swap area */
+  struct export *export;
+};
+
+/* Its object, with its map file if there is a state, a new one if is_new: config is completed. Says what is wrong. */
+int service_create_export (struct service *service, const struct export_spec *spec,
+                           struct export_config *config, bool is_new, struct export **e);
+
+/* => holds service->creating, or is the start. Make a new one, which is in no table yet. */
+int service_bear_export (struct service *service, struct service_birth *birth);
+
+/* => the same. And it comes into the table and the state. */
+int service_publish_export (struct service *service, struct service_birth *birth);
+
+/* => holds it (sessions_hold), and *gone is false. It goes out of table and state; then, once it is released, it is to be buried. */
+int service_withdraw_export (struct service *service, struct export *e, bool *gone);
+
+/* => it is not in the table. It came to nothing, or goes: nothing of it stays. */
+void service_bury_export (struct service *service, struct export *e);
+
+/* There is none of that name (-ENOENT); text is what was asked for. */
+int service_say_unknown (struct service *service, const char *text);
+
+/* There is no memory for it, or its size makes no sense: returns ret. */
+int service_complain_export (const struct export_spec *spec, int ret);
 
 /* Is there to be a default export? */
 bool service_has_default (const struct service_config *config);

@@ -141,6 +141,20 @@ Test (exports, old_server)
                fake_socket ()));
 }
 
+/* Whether the sizes are promises. */
+Test (exports, overcommit)
+{
+  const char *was = "\"overcommit\":true";
+  char *at;
+
+  start ();
+  cr_assert_null (strstr (RUN ("status").out, "overcommit"));
+  at = strstr (replies[0].text, was);
+  replies[0].text = str ("%.*s\"overcommit\":false%s", (int) (at - replies[0].text),
+                         replies[0].text, at + strlen (was));
+  cr_assert_not_null (strstr (RUN ("status").out, "; 20G written; no overcommit\n"));
+}
+
 /* ---- what is asked ---- */
 
 Test (exports, requests)

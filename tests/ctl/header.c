@@ -13,6 +13,7 @@
 
 #include "ctl/swaparea.h"
 #include "lib/log.h"
+#include "lib/swaphdr.h"
 #include "tests/scratch.h"
 
 enum { FILE_BYTES = 1 << 20, UUID_AT = 1036, UUID_BYTES = 16 };
@@ -88,6 +89,24 @@ Test (header, kept)
   before = file_contents (path, NULL);
   cr_assert_eq (swaparea_prepare (path, false, false), 0);
   cr_assert_eq (swaparea_prepare (path, true, false), 0);
+  cr_assert_eq (memcmp (before, file_contents (path, NULL), FILE_BYTES), 0);
+}
+
+/* As a server puts it on an export that it makes from a template: taken as it is, whether or not one is asked for. */
+Test (header, made_by_the_server)
+{
+  struct swaphdr h = { .page_bytes = 4096, .last_page = swaphdr_last_page (FILE_BYTES / 4096) };
+  unsigned char page[4096], *before;
+  char *path = device ("1M");
+
+  if (sysconf (_SC_PAGESIZE) != 4096)
+    cr_skip_test ("the server's pages are not this machine's");
+  swaphdr_uuid_for ("host-7", h.uuid);
+  swaphdr_build (page, &h);
+  file_write (path, 0, page, sizeof page);
+  before = file_contents (path, NULL);
+  cr_assert_eq (swaparea_prepare (path, false, false), 0, "%s", logged);
+  cr_assert_eq (swaparea_prepare (path, true, false), 0, "%s", logged);
   cr_assert_eq (memcmp (before, file_contents (path, NULL), FILE_BYTES), 0);
 }
 

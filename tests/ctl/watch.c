@@ -110,6 +110,19 @@ Test (watch, device_is_another_json)
   cr_assert_not_null (strstr (at, "\"read\":{\"requests\":250000.000,"), "%s", at);
 }
 
+/* An export that was not there before, in the place of one that has gone: what it has written, it has written since. */
+Test (watch, export_is_another)
+{
+  char *at = strstr (replies[1].text, "vm \\\"1\\\"");
+
+  cr_assert_not_null (at);
+  memcpy (at, "vm 2    ", 8);
+  at = strstr (RUN ("watch", "-c", "2", "-i", "0.01").out, "in the last 2.0 s:");
+  at = strstr (at, "\nvm 2 ");
+  cr_assert_not_null (at);
+  cr_assert_not_null (strstr (at, "\n  0 clients                 write    5.0    20K "), "%s", at);
+}
+
 static void
 expect_terminal (struct session *s, bool raw)
 {
@@ -300,12 +313,12 @@ Test (watch, busiest)
 
   replies[0].text = fleet ("93784.25", 1000, 10);
   replies[1].text = fleet ("93786.25", 1002, 14);
-  session_start (&s, 80, 24, ARGS ("watch", "--interval", "0.5"));
+  session_start (&s, 80, 23, ARGS ("watch", "--interval", "0.5"));
   session_expect (&s, "since it started:");
   session_expect (&s, "\nhost-7 ");
   session_expect (&s, "\nhost-700 ");
   session_expect (&s, "\nhost-0 ");
-  session_expect (&s, "\n(995 exports more, with less to do)");
+  session_expect (&s, "\n(996 exports more, with less to do)");
   session_expect (&s, "\nDEVICE ");
   session_expect (&s, "\n/srv/swap/new ");
   session_expect (&s, "in the last 2.0 s:");

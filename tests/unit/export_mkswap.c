@@ -177,6 +177,25 @@ Test (export_mkswap, the_first_header_frees_nothing)
   assert_kept ();
 }
 
+/* The swap area has gone elsewhere, and what comes then is no part of it. */
+Test (export_mkswap, header_that_passed_to_another_export)
+{
+  struct export_config config = { .name = "to",
+                                  .size_bytes = NPAGES * PAGE_BYTES,
+                                  .checksum = true };
+  struct export *to;
+
+  cr_assert_eq (export_create (drum, &config, &to), 0);
+  mkswap (1);
+  write_stamp (1);
+  mkswap (1); /* which has been seen by now */
+  cr_assert_eq (export_pass (export, to), 0, "%s", logged_last ());
+  write_contents ();
+  mkswap (2);
+  assert_kept ();
+  export_destroy (to);
+}
+
 Test (export_mkswap, without_a_uuid_nothing_is_freed)
 {
   mkswap (1);

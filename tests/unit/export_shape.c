@@ -329,6 +329,7 @@ Test (export_shape, checksums)
   write_pages (1, 500, 500);
   pass (0, 1);
   check_all ();
+  cr_assert_eq (export_entry (m[1].export, 0).sum, 0);
   logged_start ();
   cr_assert_eq (export_pass (m[1].export, m[2].export), -EINVAL);
   assert_logged_error ("one has checksums, and the other has none");
@@ -356,6 +357,25 @@ Test (export_shape, passes_to_a_smaller_one)
   trim (0, 700, 1);
   pass (0, 1);
   cr_assert_eq (export_npages_used (m[1].export), 700);
+  check_all ();
+}
+
+/* However much larger it is, and wherever it once had something. */
+Test (export_shape, passes_to_a_much_smaller_one)
+{
+  const uint64_t far_bytes = UINT64_C (1) << 43;
+  unsigned char data[PAGE_BYTES];
+
+  make (0, 10, false, true);
+  make (1, 10, false, true);
+  write_pages (0, 0, 10);
+  fill (data, 1);
+  cr_assert_eq (export_resize (m[0].export, far_bytes), 0);
+  cr_assert_eq (export_write (m[0].export, data, PAGE_BYTES, far_bytes - PAGE_BYTES), 0);
+  cr_assert_eq (export_pass (m[0].export, m[1].export), -EFBIG);
+  cr_assert_eq (export_trim (m[0].export, PAGE_BYTES, far_bytes - PAGE_BYTES), 0);
+  pass (0, 1);
+  cr_assert_eq (export_resize (m[0].export, 10 * PAGE_BYTES), 0);
   check_all ();
 }
 

@@ -17,6 +17,7 @@
 
 #include "lib/mapfile.h"
 #include "lib/pagemap.h"
+#include "lib/pagesum.h"
 #include "lib/units.h"
 #include "tests/random.h"
 #include "tests/scratch.h"
@@ -517,6 +518,99 @@ Test (mapfile, every_call_may_fail)
   cr_assert_geq (nfailed[0], 7);
   cr_assert_geq (nfailed[1], 4);
   cr_assert_geq (nfailed[2], 2);
+}
+
+/* What is cut off is gone, and what is new has no entries. */
+Test (mapfile, resizes)
+{
+  struct mapfile *mf = create ("map", NPAGES);
+
+  write_one (mf, 100, 1, 2);
+  write_one (mf, 1000, 3, 4);
+  cr_assert_eq (mapfile_sync (mf), 0);
+  nsyncs = 0;
+  cr_assert_eq (mapfile_resize (mf, 1000), 0);
+  cr_assert_eq (file_stat (scratch_path ("map")).st_size, 8000);
+  assert_entry (read_all (mf), 100, 1, 2);
+  cr_assert_eq (mapfile_sync (mf), 0);
+  cr_assert_eq (nsyncs, 1, "a size is to be synced, too");
+  mf = reopen (mf, "map", 1000);
+  cr_assert_eq (mapfile_resize (mf, NPAGES), 0);
+  assert_entry (read_all (mf), 100, 1, 2);
+  assert_entry (read_all (mf), 1000, SLOT_NONE, 0);
+  cr_assert_eq (mapfile_resize (mf, UINT64_MAX / 8 + 1), -EFBIG);
+  mf = reopen (mf, "map", NPAGES);
+  cr_assert_eq (mapfile_empty (mf), 0);
+  cr_assert_eq (read_all (mf)->npieces, 0);
+  write_one (mf, 100, 5, 6);
+  mf = reopen (mf, "map", NPAGES);
+  assert_entry (read_all (mf), 100, 5, 6);
+  mapfile_close (mf);
+  cr_assert_eq (logged_count (""), 0);
+}
+
+/* Of either size, or any in between, one comes to have the size it was to have; and no other does. */
+Test (mapfile, finishes_resizes)
+{
+  for (uint64_t is = 900; is <= 1300; is += 100)
+    for (unsigned k = 0; k < 2; k++) {
+      uint64_t from = k ? 1000 : 1200, to = k ? 1200 : 1000;
+      bool fits = is >= 1000 && is <= 1200;
+      struct mapfile *mf = create ("map", is);
+
+      write_one (mf, is - 1, 1, 2);
+      mapfile_close (mf);
+      logged_start ();
+      cr_assert_eq (mapfile_finish_resize (dirfd, dir, "map", from, to), fits ? 0 : -EINVAL);
+      cr_assert_eq (file_stat (scratch_path ("map")).st_size, (off_t) (fits ? to : is) * 8);
+      if (!fits) {
+        assert_logged_error ("it was cut, or is that of another export");
+        continue;
+      }
+      cr_assert_eq (mapfile_open (dirfd, dir, "map", to, &mf), 0);
+      assert_entry (read_all (mf), is - 1, is <= to ? 1 : SLOT_NONE, is <= to ? 2 : 0);
+      mapfile_close (mf);
+    }
+  cr_assert_eq (truncate (scratch_path ("map"), 8001), 0);
+  logged_start ();
+  cr_assert_eq (mapfile_finish_resize (dirfd, dir, "map", 1000, 2000), -EINVAL);
+  assert_logged_error ("/map: is 8001 bytes");
+  cr_assert_eq (mapfile_finish_resize (dirfd, dir, "none", 1000, 2000), -ENOENT);
+  assert_logged_error ("/none: ");
+}
+
+/* Entries pass to where there are none, those of lost pages as they are; what lies beyond the end can't, and nothing changes. */
+Test (mapfile, passes)
+{
+  struct mapfile *from = create ("from", NPAGES), *to = create ("to", 150000);
+  uint64_t a = pagesum_export_key ("a"), b = pagesum_export_key ("b");
+  struct seen *seen;
+
+  write_one (from, 100, 1, 2);
+  write_one (from, 101, SLOT_LOST, 0);
+  write_one (from, 102, 3, 4);
+  write_one (from, 70000, 5, 6);
+  write_one (to, 102, 7, 8);
+  write_one (to, 103, 9, 10);
+  write_one (from, 150000, SLOT_LOST, 0);
+  cr_assert_eq (mapfile_pass (from, to, a, b), -EFBIG);
+  assert_logged_error ("/from: has page 150000, which can't pass to");
+  assert_entry (read_all (from), 70000, 5, 6);
+  assert_entry (read_all (to), 100, SLOT_NONE, 0);
+  write_one (from, 150000, SLOT_NONE, 0);
+  write_one (from, 149999, 11, 12);
+  cr_assert_eq (mapfile_pass (from, to, a, b), 0, "%s", logged_last ());
+  cr_assert_eq (read_all (from)->npieces, 0);
+  seen = read_all (to);
+  assert_entry (seen, 100, 1, 2 ^ pagesum_key (a, 100) ^ pagesum_key (b, 100));
+  assert_entry (seen, 101, SLOT_LOST, 0);
+  assert_entry (seen, 102, 7, 8);
+  assert_entry (seen, 103, 9, 10);
+  assert_entry (seen, 70000, 5, 6 ^ pagesum_key (a, 70000) ^ pagesum_key (b, 70000));
+  assert_entry (seen, 149999, 11, 12 ^ pagesum_key (a, 149999) ^ pagesum_key (b, 149999));
+  cr_assert_eq (logged_count (""), 0);
+  mapfile_close (from);
+  mapfile_close (to);
 }
 
 /* A sync without a write before it asks the disk nothing. */

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * service-clients.c - clients that come, and find an export or have one made for them; and exports that no client comes for any more.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "export.h"
+#include "exports.h"
+#include "log.h"
+#include "parse.h"
+#include "service-impl.h"
+#include "session.h"
+#include "stats.h"
+
+enum { NS_PER_SECOND = 1000000000 };
+
+/* NULL: none. */
+static const struct export_template *
+find_template (const struct service *service, const char *name)
+{
+  for (unsigned i = 0; i < service->ntemplates; i++)
+    if (template_matches (&service->templates[i], name))
+      return &service->templates[i];
+  return NULL;
+}
+
+static unsigned
+count_made (struct service *service, const struct export_template *t)
+{
+  struct export *e = NULL;
+  unsigned n = 0;
+
+  while ((e = exports_next (service->exports, e)))
+    n += export_pattern (e) && strcmp (export_pattern (e), t->spec.name) == 0;
+  return n;
+}
+
+/* => holds service->creating. */
+static int
+make_from_locked (struct service *service, const struct export_template *t, const char *name)
+{
+  struct export_spec spec = t->spec;
+  struct service_birth birth = { .spec = &spec, .pattern = t->spec.name };
+  int ret;
+
+  mutex_assert_held (&service->creating);
+  if (t->max > 0 && count_made (service, t) >= t->max) {
+    log_error ("export \"%s\" is refused: %s has its %u exports already (max=%u): remove one that "
+               "is not used any more",
+               name, t->spec.name, t->max, t->max);
+    return -EUSERS;
+  }
+  spec.name = (char *) name;
+  birth.format = true;
+  ret = service_publish_export (service, &birth);
+  if (ret == 0)
+    log_notice ("export \"%s\": has been made from %s", name, t->spec.name);
+  return ret;
+}
+
+/* One that a template asks for, unless somebody else made it meanwhile. */
+static int
+make_from_template (struct service *service, const char *name, const char *text)
+{
+  const struct export_template *t = find_template (service, name);
+  struct export *e;
+  int ret = 0;
+
+  if (!t)
+    return service_say_unknown (service, text);
+  mutex_lock (&service->creating);
+  e = exports_get (service->exports, name);
+  if (e)
+    export_release (e);
+  else
+    ret = make_from_locked (service, t, name);
+  mutex_unlock (&service->creating);
+  return ret;
+}
+
+/* A session of an export that is there; -ENOENT: it goes. */
+static int
+begin_session (struct service *service, struct export *e, const struct session_name *name,
+               const char *text, const char *peer, struct session **session)
+{
+  struct session_wish wish = { .export = e, .name = name, .peer = peer };
+  struct export_terms terms;
+  int ret;
+
+  export_get_terms (e, &terms);
+  wish.exclusive = terms.exclusive;
+  ret = session_open (service->sessions, &wish, session);
+  if (ret == -ESTALE)
+    log_error ("export \"%s\" is refused: a later session of client %s has begun", text, name->id);
+  else if (ret == -EBUSY)
+    log_error ("export \"%s\" is refused: another client has it: %s (drumctl export-takeover frees "
+               "it)",
+               text, wish.holder);
+  else if (ret == -EPERM)
+    log_error (
+      "export \"%s\" is refused: an operator took it from this client, for another one (drumctl "
+      "export-takeover once more gives it back)",
+      text);
+  else if (ret < 0 && ret != -ENOENT)
+    log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
+  return ret;
+}
+
+int
+service_open (struct service *service, const char *text, const char *peer, struct session **session)
+{
+  struct session_name name;
+  struct export *e;
+  int ret = session_parse (text, &name);
+
+  if (ret < 0) {
+    log_error ("export \"%.64s...\": no name is so long", text);
+    return ret;
+  }
+  for (;;) {
+    while (!(e = exports_get (service->exports, name.export)))
+      if ((ret = make_from_template (service, name.export, text)) < 0)
+        return ret;
+    ret = begin_session (service, e, &name, text, peer, session);
+    if (ret == 0)
+      break;
+    export_release (e);
+    if (ret != -ENOENT)
+      return ret;
+  }
+  export_count_client (e, 1);
+  return 0;
+}
+
+void
+service_close (struct service *service, struct session *session)
+{
+  struct export *e = session_export (session);
+
+  (void) service;
+  session_close (session);
+  export_count_client (e, -1);
+  export_release (e);
+}
+
+/* Its template's time; 0: it stays. */
+static uint64_t
+expires_after_ns (const struct service *service, const struct export *e)
+{
+  const char *pattern = export_pattern (e);
+
+  for (unsigned i = 0; pattern && i < service->ntemplates; i++)
+    if (strcmp (service->templates[i].spec.name, pattern) == 0)
+      return service->templates[i].expire * NS_PER_SECOND;
+  return 0;
+}
+
+static void
+expire (struct service *service, struct export *e, uint64_t limit_ns)
+{
+  struct session_hold h;
+  bool gone = false;
+
+  if (sessions_hold (service->sessions, &h, e) < 0)
+    return;
+  if (export_idle_ns (e, now_ns ()) >= limit_ns) { /* no request since, either */
+    log_notice ("export \"%s\": nobody has used it for %" PRIu64 " s: it goes", export_name (e),
+                limit_ns / NS_PER_SECOND);
+    service_withdraw_export (service, e, &gone);
+  }
+  sessions_release (service->sessions, &h, gone);
+  if (gone)
+    service_bury_export (service, e);
+}
+
+bool
+service_expires (const struct service *service)
+{
+  for (unsigned i = 0; i < service->ntemplates; i++)
+    if (service->templates[i].expire > 0)
+      return true;
+  return false;
+}
+
+void
+service_expire (struct service *service)
+{
+  struct export *e = NULL;
+
+  while ((e = exports_next (service->exports, e))) {
+    uint64_t limit_ns = expires_after_ns (service, e);
+
+    if (limit_ns > 0 && export_idle_ns (e, now_ns ()) >= limit_ns)
+      expire (service, e, limit_ns);
+  }
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * service-start.c - the exports that a start finds in its state, and those that it is asked for.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bootid.h"
+#include "drum.h"
+#include "export.h"
+#include "exports.h"
+#include "log.h"
+#include "manifest.h"
+#include "restore.h"
+#include "service-impl.h"
+#include "state.h"
+#include "units.h"
+
+enum { GIVEN_BYTES = 512, NS_PER_SECOND = 1000000000 };
+
+/* What the start says of an export, to tell whether the next one says something else. */
+static void
+describe (const struct export_spec *spec, char text[GIVEN_BYTES])
+{
+  const struct export_terms *t = &spec->terms;
+
+  snprintf (text, GIVEN_BYTES,
+            "size=%" PRIu64 ",reserve=%" PRIu64 ",limit=%" PRIu64 ",weight=%u,iops=%" PRIu64
+            ",bandwidth=%" PRIu64 ",exclusive=%d",
+            spec->size_bytes, t->reserve_bytes, t->limit_bytes, t->weight, t->iops, t->bandwidth,
+            t->exclusive);
+}
+
+bool
+service_has_default (const struct service_config *config)
+{
+  return config->size_bytes > 0 || (config->nexports == 0 && config->ntemplates == 0);
+}
+
+static struct export_spec
+default_spec (const struct service_config *config)
+{
+  return (struct export_spec){ .name = "",
+                               .size_bytes = config->size_bytes,
+                               .terms = { .weight = EXPORT_WEIGHT_DEFAULT } };
+}
+
+/* What the start asks for under this name. False: nothing. */
+static bool
+find_spec (const struct service_config *config, const char *name, struct export_spec *spec)
+{
+  if (!*name && service_has_default (config)) {
+    *spec = default_spec (config);
+    return true;
+  }
+  for (unsigned i = 0; i < config->nexports; i++)
+    if (strcmp (config->exports[i].name, name) == 0) {
+      *spec = config->exports[i];
+      return true;
+    }
+  return false;
+}
+
+/* The size of the default export, if it is new: as asked for, or all that there is. */
+static int
+choose_size (const struct service *service, struct export_spec *spec)
+{
+  struct drum_usage usage;
+
+  drum_usage (service->drum, &usage);
+  if (usage.nslots <= usage.nkept) {
+    log_error ("device=: the drum has %" PRIu64
+               " usable slots, and needs one more to keep back for rewrites: "
+               "give one more device, or a larger one",
+               usage.nslots);
+    return -ENOSPC;
+  }
+  if (spec->size_bytes == 0)
+    spec->size_bytes = (usage.nslots - usage.nkept) * PAGE_BYTES;
+  return 0;
+}
+
+static int
+create_new (const struct service_config *config, struct service *service,
+            const struct export_spec *asked)
+{
+  const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
+  struct export_spec spec = *asked;
+  struct service_birth birth = { .spec = &spec };
+  char given[GIVEN_BYTES];
+  int ret;
+
+  (void) config;
+  if (service_known_export (service, asked->name))
+    return 0;
+  if (service_removed_export (m, asked->name)) {
+    log_notice ("export \"%s\": was removed while the server ran, and is left out: drumctl "
+                "export-add brings one back",
+                asked->name);
+    return 0;
+  }
+  describe (asked, given);
+  birth.given = given;
+  ret = choose_size (service, &spec);
+  if (ret == 0)
+    ret = service_bear_export (service, &birth);
+  if (ret < 0)
+    return ret;
+  ret = exports_add (service->exports, birth.export);
+  if (ret < 0) {
+    service_complain_export (&spec, ret);
+    service_bury_export (service, birth.export);
+  }
+  return ret;
+}
+
+/* One that a restart found: what it had, unless the start says something else than the last one did. */
+static int
+renew_terms (const struct service_config *config, const struct manifest_export *known,
+             struct export *e)
+{
+  struct export_terms terms = known->terms;
+  struct export_spec spec;
+  char given[GIVEN_BYTES];
+
+  if (find_spec (config, known->name, &spec)) {
+    describe (&spec, given);
+    if (strcmp (given, known->given) != 0)
+      terms = spec.terms;
+  }
+  return export_set_terms (e, &terms, true);
+}
+
+int
+service_create_exports (const struct service_config *config, struct service *service)
+{
+  const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
+  struct export_spec spec = default_spec (config);
+  int ret = 0;
+
+  drum_set_overcommit (service->drum, !config->no_overcommit);
+  for (unsigned i = 0; m && i < m->nexports && ret == 0; i++) {
+    struct export *e = exports_get (service->exports, m->exports[i].name);
+
+    ret = renew_terms (config, &m->exports[i], e);
+    export_release (e);
+  }
+  if (ret == 0 && service_has_default (config))
+    ret = create_new (config, service, &spec);
+  for (unsigned i = 0; i < config->nexports && ret == 0; i++)
+    ret = create_new (config, service, &config->exports[i]);
+  return ret;
+}
+
+/* Does the start ask for another size than it has? */
+static int
+check_size (const struct service_config *config, const struct manifest_export *known,
+            uint64_t has_bytes)
+{
+  struct export_spec spec;
+  char has[16], asked[16], given[GIVEN_BYTES];
+
+  if (!find_spec (config, known->name, &spec) || spec.size_bytes == 0 ||
+      spec.size_bytes == has_bytes)
+    return 0;
+  describe (&spec, given);
+  if (strcmp (given, known->given) == 0) /* it was resized since */
+    return 0;
+  log_error ("export \"%s\": size= is %" PRIu64
+             " bytes (%s), and the state in %s has it with %" PRIu64
+             " (%s): give that, and then drumctl export-resize",
+             known->name, spec.size_bytes, format_bytes (spec.size_bytes, asked), config->state_dir,
+             has_bytes, format_bytes (has_bytes, has));
+  return -EINVAL;
+}
+
+/* Give a map file the size that it should have. */
+static int
+mend_map (const struct service_config *config, struct service *service,
+          const struct manifest_export *known, uint64_t size_bytes)
+{
+  uint64_t nlost = 0;
+  int ret = 0;
+
+  if (known->next_bytes)
+    ret = state_finish_resize (service->state, known->number, known->size_bytes >> PAGE_SHIFT,
+                               size_bytes >> PAGE_SHIFT);
+  if (ret == 0 && config->repair)
+    ret = state_repair_map (service->state, known->number, size_bytes >> PAGE_SHIFT, &nlost);
+  if (nlost > 0)
+    log_warning ("export \"%s\": %" PRIu64 " pages are lost: their part of its page map is missing",
+                 known->name, nlost);
+  return ret;
+}
+
+/* How long had nobody used it? */
+static uint64_t
+idle_ns (const struct manifest_export *known)
+{
+  uint64_t now = (uint64_t) time (NULL);
+
+  return now > known->used_at ? (now - known->used_at) * NS_PER_SECOND : 0;
+}
+
+static int
+reopen (const struct service_config *config, struct service *service,
+        const struct manifest_export *known)
+{
+  uint64_t size_bytes = known->next_bytes ? known->next_bytes : known->size_bytes;
+  struct export_spec spec = { .name = known->name, .size_bytes = size_bytes }, asked;
+  struct export_config how = { .number = known->number, .idle_ns = idle_ns (known) };
+  char given[GIVEN_BYTES];
+  struct export *e;
+  int ret = check_size (config, known, size_bytes);
+
+  if (ret == 0)
+    ret = mend_map (config, service, known, size_bytes);
+  if (find_spec (config, known->name, &asked)) {
+    describe (&asked, given);
+    how.given = given;
+  }
+  how.pattern = *known->pattern ? known->pattern : NULL;
+  if (ret == 0)
+    ret = service_create_export (service, &spec, &how, false, &e);
+  if (ret == 0 && (ret = exports_add (service->exports, e)) < 0) {
+    service_complain_export (&spec, ret);
+    export_destroy (e);
+  }
+  service->number = known->number > service->number ? known->number : service->number;
+  return ret;
+}
+
+/* Finish an export_pass that was interrupted. */
+static int
+finish_move (struct service *service, const struct manifest *m, const struct manifest_export *from)
+{
+  unsigned i = 0;
+
+  while (m->exports[i].number != from->moving_to) /* it is there: see manifest_load */
+    i++;
+  return state_finish_pass (service->state, from, &m->exports[i]);
+}
+
+/* All that are in the table get the pages that their files name. */
+static int
+restore (const struct service_config *config, struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+  unsigned n = exports_count (service->exports);
+  struct export **e = calloc (n + 1, sizeof (struct export *));
+  uint64_t *nlost = calloc (n + 1, sizeof *nlost);
+  struct restore r = {
+    .drum = service->drum, .exports = e, .repair = config->repair, .dir = config->state_dir
+  };
+  struct export *next = NULL;
+  uuid_t boot;
+  int ret = -ENOMEM;
+
+  if (e && nlost) {
+    while ((next = exports_next (service->exports, next)))
+      e[r.nexports++] = next; /* they stay */
+    bootid_read (boot);
+    r.rebooted = uuid_compare (boot, m->boot) != 0;
+    ret = restore_exports (&r, nlost);
+  }
+  if (ret == -ENOMEM && !(e && nlost))
+    log_error ("no memory for the exports");
+  free (e);
+  free (nlost);
+  return ret;
+}
+
+int
+service_restore_exports (const struct service_config *config, struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+  int ret = 0;
+
+  state_set_drum (service->state, service->drum);
+  for (unsigned i = 0; m && i < m->nexports && ret == 0; i++)
+    if (m->exports[i].moving_to)
+      ret = finish_move (service, m, &m->exports[i]);
+  for (unsigned i = 0; m && i < m->nexports && ret == 0; i++)
+    ret = reopen (config, service, &m->exports[i]);
+  return ret < 0 || !m ? ret : restore (config, service);
+}
