@@ -5,6 +5,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -154,6 +155,30 @@ resize (struct export *e, uint64_t npages)
   atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
   flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */
   return 0;
+}
+
+int
+export_prepare_resize (struct export *e, uint64_t size_bytes)
+{
+  uint64_t reserve = export_reserve_bytes (e);
+  struct pagemap *map;
+  char text[16];
+  int ret;
+
+  if (size_bytes == 0 || size_bytes % PAGE_BYTES) {
+    log_error ("export \"%s\": %" PRIu64 " is not a multiple of %u bytes above 0", e->name,
+               size_bytes, PAGE_BYTES);
+    return -EINVAL;
+  }
+  if (size_bytes < reserve)
+    return export_refuse_promise (e, "size", size_bytes, "reserve", reserve);
+  ret = pagemap_create (size_bytes >> PAGE_SHIFT, &map); /* takes addresses, and no memory */
+  if (ret < 0)
+    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
+               format_bytes (size_bytes, text), strerror (-ret));
+  else
+    pagemap_destroy (map);
+  return ret;
 }
 
 int

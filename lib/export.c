@@ -136,6 +136,7 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->nusers = 1;
   e->number = config->number;
   e->left_ns = (int64_t) (now_ns () - config->idle_ns);
+  e->noted_idle_ns = config->idle_ns;
   e->terms.weight = EXPORT_WEIGHT_DEFAULT;
   mutex_init (&e->mutex);
   rangelock_init (&e->ranges);

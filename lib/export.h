@@ -55,6 +55,7 @@ struct export_config {
 struct export_plan {
   uint64_t next_bytes; /* it is to have this size */
   uint64_t moving_to;  /* its pages pass to the export of this number */
+  bool leaving;        /* it is to be there no more: for the state it is not */
 };
 
 /* -EINVAL for a size of 0 or one that is no multiple of the page size, -ENOMEM for one beyond the address space. Warns if
@@ -171,6 +172,9 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
 /* Resize and pass: no client has the exports, and none comes meanwhile; pages of theirs may move and be checked, which waits.
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
+
+/* Before the manifest says so: may it have this size, as far as can be told? -EINVAL for what is no size, or less than the reserve; -ENOMEM: also said. */
+int export_prepare_resize (struct export *e, uint64_t size_bytes);
 
 /* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and
  * for a size less than the reserve; -ENOSPC as export_create; -ENOMEM, and what the map file gave: nothing has changed, and all but the first is said. */

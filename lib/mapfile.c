@@ -66,10 +66,8 @@ make (int dirfd, const char *name, struct mapfile *mf)
   mf->io.fd = openat (dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (mf->io.fd == -1)
     return -errno;
-  if (ftruncate (mf->io.fd, (off_t) (mf->npages * ENTRY_BYTES)) == 0 && fsync (mf->io.fd) == 0 &&
-      fsync (dirfd) == 0)
-    return 0;
-  return -errno;
+  mf->dirty = true;
+  return ftruncate (mf->io.fd, (off_t) (mf->npages * ENTRY_BYTES)) == -1 ? -errno : 0;
 }
 
 int

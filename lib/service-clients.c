@@ -14,6 +14,7 @@
 #include "parse.h"
 #include "service-impl.h"
 #include "session.h"
+#include "state.h"
 #include "stats.h"
 
 /* How often it is kept that nobody has used an export yet, before it goes: a restart makes it stay at most as much longer. */
@@ -111,6 +112,20 @@ begin_session (struct service *service, struct export *e, const struct session_n
   return ret;
 }
 
+/* => it has a session, and so nothing is being done to it. As long as the state says so all the same, which was to be changed and could not be, a start
+ * would do it once more, to what clients have written since. */
+static int
+settle (struct service *service, const struct export *e)
+{
+  int ret = 0;
+
+  if (service->state && state_has_plan (service->state, export_number (e)))
+    ret = service_save (service);
+  if (ret < 0)
+    log_error ("export \"%s\" can't be opened: the state can't be changed", export_name (e));
+  return ret;
+}
+
 int
 service_open (struct service *service, const char *text, const char *peer, struct session **session)
 {
@@ -127,6 +142,8 @@ service_open (struct service *service, const char *text, const char *peer, struc
       if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
     ret = begin_session (service, e, &name, text, peer, session);
+    if (ret == 0 && (ret = settle (service, e)) < 0)
+      session_close (*session);
     if (ret == 0)
       break;
     export_release (e);

@@ -148,7 +148,9 @@ service_publish_export (struct service *service, struct service_birth *birth)
   if (ret < 0)
     return ret;
   sessions_hold (service->sessions, &h, birth->export); /* nobody knows it yet */
-  ret = exports_add (service->exports, birth->export);
+  ret = service->state ? state_sync_maps (service->state) : 0;
+  if (ret == 0)
+    ret = exports_add (service->exports, birth->export);
   if (ret == 0 && (ret = service_save (service)) < 0) {
     export_hold (birth->export);
     exports_remove (service->exports, birth->export);
@@ -232,19 +234,19 @@ service_take_over (struct service *service, const char *name, unsigned *n)
   return 0;
 }
 
-/* => holds it; *gone is false. It goes, out of table and state first. */
 int
 service_withdraw_export (struct service *service, struct export *e, bool *gone)
 {
   int ret;
 
-  export_hold (e);
-  exports_remove (service->exports, e);
+  export_set_plan (e, (struct export_plan){ .leaving = true });
   ret = service_save (service);
   if (ret < 0) {
-    exports_add (service->exports, e); /* has the room that it had */
+    export_set_plan (e, (struct export_plan){ .leaving = false });
     return ret;
   }
+  export_hold (e);
+  exports_remove (service->exports, e);
   *gone = true;
   return 0;
 }
@@ -291,6 +293,9 @@ resize_held (struct service *service, struct export *e, uint64_t size_bytes)
   bool shrinks = size_bytes < export_size_bytes (e);
   int ret;
 
+  ret = export_prepare_resize (e, size_bytes);
+  if (ret < 0)
+    return ret;
   export_set_plan (e, (struct export_plan){ .next_bytes = size_bytes });
   ret = service_save (service);
   if (ret == 0)
@@ -298,7 +303,7 @@ resize_held (struct service *service, struct export *e, uint64_t size_bytes)
   if (ret == 0 && service->locked && !shrinks && (ret = export_touch (e)) < 0)
     log_error ("export \"%s\": no memory for its page map: it may wait for it", export_name (e));
   export_set_plan (e, (struct export_plan){ .next_bytes = 0 });
-  service_save (service); /* if it fails, a start does it once more, to no effect */
+  service_save (service); /* if it fails: see service_open */
   return ret;
 }
 
@@ -331,7 +336,7 @@ move_held (struct service *service, struct export *from, struct export *to)
   if (ret == 0)
     ret = export_pass (from, to);
   export_set_plan (from, (struct export_plan){ .moving_to = 0 });
-  service_save (service); /* if it fails, a start does it once more, to no effect */
+  service_save (service); /* if it fails: see service_open */
   return ret;
 }
 

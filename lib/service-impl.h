@@ -27,6 +27,9 @@ int opening_add (struct opening *opening, const struct service *service,
 int service_open_known (const struct service_config *config, struct service *service,
                         struct opening *opening);
 
+/* Each export of a state has a file: have as many open as this process may. -EMFILE, and said, if that is not enough for those that there will be. */
+int service_allow_files (const struct service_config *config, const struct service *service);
+
 /* Who the service is, from this start on; and a note in the state that it is about to label its devices so. */
 int service_begin_state (const struct service_config *config, struct service *service);
 
@@ -61,7 +64,8 @@ int service_bear_export (struct service *service, struct service_birth *birth);
 /* => the same. And it comes into the table and the state. */
 int service_publish_export (struct service *service, struct service_birth *birth);
 
-/* => holds it (sessions_hold), and *gone is false. It goes out of table and state; then, once it is released, it is to be buried. */
+/* => holds it (sessions_hold), and *gone is false. It goes, first out of the state, and then out of the table:
+ * whoever asks for it meanwhile waits. Then, once it is released, it is to be buried. */
 int service_withdraw_export (struct service *service, struct export *e, bool *gone);
 
 /* => it is not in the table. It came to nothing, or goes: nothing of it stays. */

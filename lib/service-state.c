@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bootid.h"
@@ -24,7 +25,10 @@
 #include "swapdev.h"
 #include "units.h"
 
-enum { NS_PER_SECOND = 1000000000 };
+enum {
+  NS_PER_SECOND = 1000000000,
+  FEW = 32, /* files that the server has open besides, before clients come */
+};
 
 /* What is new, beside what the drum tells. */
 struct change {
@@ -235,6 +239,31 @@ service_open_known (const struct service_config *config, struct service *service
   return ret < 0 ? ret : check_copies (opening);
 }
 
+int
+service_allow_files (const struct service_config *config, const struct service *service)
+{
+  const struct manifest *m = state_manifest (service->state);
+  unsigned ndevices = m && m->ndevices > config->ndevices ? m->ndevices : config->ndevices;
+  uint64_t n = (uint64_t) ndevices + (m ? m->nexports : 0) + FEW;
+  struct rlimit limit;
+
+  for (unsigned i = 0; i < config->nexports; i++)
+    n += !service_known_export (service, config->exports[i].name);
+  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
+    return -errno;
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit (RLIMIT_NOFILE, &limit);
+  }
+  if (n <= limit.rlim_max)
+    return 0;
+  log_error ("state=: each export has a file in %s, so that this server needs %" PRIu64
+             " open files, and may have %ju: allow it more (ulimit -Hn, or LimitNOFILE= of its "
+             "unit)",
+             config->state_dir, n, (uintmax_t) limit.rlim_max);
+  return -EMFILE;
+}
+
 static int
 compose_beginning (void *opaque, const struct manifest *before, struct manifest *m)
 {
@@ -387,6 +416,11 @@ compose_exports (const struct service *service, struct manifest *m)
   struct export *e = NULL;
 
   while ((e = exports_next (service->exports, e))) {
+    struct export_plan plan;
+
+    export_get_plan (e, &plan);
+    if (plan.leaving)
+      continue;
     to = grow_exports (m);
     if (!to || (m->nexports++, compose_export (service, e, to)) < 0) {
       export_release (e);
@@ -594,6 +628,8 @@ service_finish_state (const struct service_config *config, struct service *servi
   if (ret == 0)
     ret = state_sync (
       service->state); /* no map on the disk names slots of a device that the manifest does not */
+  if (ret == 0)
+    ret = state_sync_maps (service->state); /* and those that the manifest names are there */
   if (ret == 0)
     ret = update (&(struct change){ .service = service, .config = config });
   return ret < 0 ? ret : state_sweep (service->state);

@@ -239,6 +239,8 @@ start (const struct service_config *config, struct service *service, struct open
     log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
   if (ret == 0 && config->state_dir)
     ret = state_open (config->state_dir, config->sync, &service->state);
+  if (ret == 0 && service->state)
+    ret = service_allow_files (config, service);
   if (ret == 0 && (ret = service_keep_named (config, service)) < 0)
     log_error ("no memory for the names of devices and templates");
   if (ret == 0)

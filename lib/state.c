@@ -34,9 +34,10 @@ struct state {
   int dirfd, lockfd;
   bool made_dir, made_lock; /* by us, at this start */
   bool durable, sync_writes;
-  bool found;                       /* there was a manifest when it was opened */
-  struct mutex updating;            /* all four of these */
-  struct manifest manifest, before; /* as it is; as it was when it was opened */
+  bool found;               /* there was a manifest when it was opened */
+  struct mutex updating;    /* all four of these */
+  struct manifest manifest; /* as it is; is changed with the other mutex, too */
+  struct manifest before;   /* as it was when it was opened */
   bool updated;
   struct drum *drum;
   struct mutex mutex; /* all below */
@@ -291,15 +292,31 @@ state_update (struct state *s,
   if (ret < 0)
     manifest_free (&m);
   else {
+    mutex_lock (&s->mutex);
     if (s->updated)
       manifest_free (&s->manifest);
     else
       s->before = s->manifest;
     s->manifest = m;
+    mutex_unlock (&s->mutex);
     s->updated = true;
   }
   mutex_unlock (&s->updating);
   return ret;
+}
+
+bool
+state_has_plan (struct state *s, uint64_t number)
+{
+  const struct manifest *m = &s->manifest;
+  bool has = false;
+
+  mutex_lock (&s->mutex);
+  for (unsigned i = 0; i < m->nexports && !has; i++)
+    has = m->exports[i].moving_to == number ||
+          (m->exports[i].number == number && (m->exports[i].moving_to || m->exports[i].next_bytes));
+  mutex_unlock (&s->mutex);
+  return has;
 }
 
 int
@@ -440,6 +457,8 @@ state_sync_maps (struct state *s)
   s->syncing = true;
   mutex_unlock (&s->mutex);
   ret = sync_maps (s);
+  if (fsync (s->dirfd) == -1 && ret == 0)
+    ret = -errno;
   mutex_lock (&s->mutex);
   s->syncing = false;
   pthread_cond_broadcast (&s->synced);

@@ -21,6 +21,8 @@
 
 struct nbd_handle *client_open (const struct server *srv);
 struct nbd_handle *client_open_as (const struct server *srv, const char *export);
+/* NULL if it is refused. From any thread. */
+struct nbd_handle *client_try_open (const struct server *srv, const char *export);
 void client_close (struct nbd_handle *nbd);
 
 void client_read (struct nbd_handle *nbd, void *buf, size_t len, uint64_t offset);

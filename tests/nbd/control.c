@@ -265,6 +265,29 @@ control_expect_no_device (int fd, const char *path)
 }
 
 json *
+control_find_export (int fd, const char *name)
+{
+  json *exports = member (control_status (fd), "exports");
+
+  for (size_t i = 0; i < json_object_array_length (exports); i++) {
+    json *export = json_object_array_get_idx (exports, i);
+
+    if (strcmp (member_str (export, "name"), name) == 0)
+      return export;
+  }
+  return NULL;
+}
+
+json *
+control_export_as (int fd, const char *name)
+{
+  json *export = control_find_export (fd, name);
+
+  cr_assert_not_null (export, "there is no export \"%s\"", name);
+  return export;
+}
+
+json *
 control_export (int fd)
 {
   return json_object_array_get_idx (member (control_status (fd), "exports"), 0);

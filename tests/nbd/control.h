@@ -58,6 +58,10 @@ json *control_device (int fd, const char *path);
 void control_expect_no_device (int fd, const char *path);
 json *control_export (int fd);
 
+/* An export by its name: it must be there; or NULL if it is not. */
+json *control_export_as (int fd, const char *name);
+json *control_find_export (int fd, const char *name);
+
 /* A member, by names with dots: member (device, "write.bytes"). It must be there. */
 json *member (json *object, const char *names);
 uint64_t member_uint (json *object, const char *names);

@@ -53,34 +53,10 @@ teardown (void)
 
 TestSuite (fencing, .init = setup, .fini = teardown, .timeout = 300);
 
-/* NULL if it is refused. From any thread. */
-static struct nbd_handle *
-try_open (const char *export)
-{
-  struct nbd_handle *nbd = nbd_create ();
-
-  if (nbd && nbd_set_export_name (nbd, export) == 0 &&
-      nbd_add_meta_context (nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0 &&
-      nbd_connect_unix (nbd, srv.socket) == 0)
-    return nbd;
-  nbd_close (nbd);
-  return NULL;
-}
-
-static struct nbd_handle *
-must_open (const char *export)
-{
-  struct nbd_handle *nbd = try_open (export);
-
-  cr_assert_not_null (nbd, "%s: %s; nbdkit says:\n%s", export, nbd_get_error (),
-                      server_stderr (&srv));
-  return nbd;
-}
-
 static void
 expect_refused (const char *export, const char *why)
 {
-  cr_assert_null (try_open (export), "%s", export);
+  cr_assert_null (client_try_open (&srv, export), "%s", export);
   server_wait_stderr (&srv, why);
 }
 
@@ -124,13 +100,14 @@ expect_clients (unsigned n)
 /* The old session is refused, all of its connections and requests; others are not. */
 Test (fencing, bars_older_sessions)
 {
-  struct nbd_handle *plain = must_open (""), *other = must_open ("@other.1");
-  struct nbd_handle *one = must_open ("@host.1"), *also = must_open ("@host.1"), *two;
+  struct nbd_handle *plain = client_open_as (&srv, ""), *other = client_open_as (&srv, "@other.1");
+  struct nbd_handle *one = client_open_as (&srv, "@host.1"),
+                    *also = client_open_as (&srv, "@host.1"), *two;
 
   client_write_page (one, 1, 1, 0);
   client_expect_page (also, 1, 1, 0);
   expect_clients (4);
-  two = must_open ("@host.2");
+  two = client_open_as (&srv, "@host.2");
   expect_barred (one);
   expect_barred (also);
   expect_refused ("@host.1", "export \"@host.1\" is refused: a later session of client host");
@@ -139,7 +116,7 @@ Test (fencing, bars_older_sessions)
   client_write_page (two, 1, 2, 0);
   client_close (one);
   client_close (also);
-  one = must_open ("@host.2");
+  one = client_open_as (&srv, "@host.2");
   client_expect_page (one, 1, 2, 0);
   client_write_page (plain, 1, 3, 1);
   client_expect_page (other, 1, 3, 1);
@@ -148,7 +125,7 @@ Test (fencing, bars_older_sessions)
   client_close (two);
   expect_clients (2);
   expect_refused ("@host.1", "export \"@host.1\" is refused"); /* for good */
-  client_close (must_open ("@host.18446744073709551615"));
+  client_close (client_open_as (&srv, "@host.18446744073709551615"));
   client_close (plain);
   client_close (other);
   expect_clients (0);
@@ -160,7 +137,7 @@ Test (fencing, one_session_has_many_connections)
   struct nbd_handle *nbd[4];
 
   for (unsigned i = 0; i < 4; i++)
-    nbd[i] = must_open ("@room_7-b.7");
+    nbd[i] = client_open_as (&srv, "@room_7-b.7");
   for (unsigned i = 0; i < 4; i++)
     client_write_page (nbd[i], i + 1, 1, i);
   for (unsigned i = 0; i < 4; i++)
@@ -177,8 +154,8 @@ Test (fencing, names)
 
   for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
     expect_refused (names[i], str ("there is no export \"%s\": the only one is \"\"", names[i]));
-  client_close (must_open (""));
-  client_close (must_open ("@a.1"));
+  client_close (client_open_as (&srv, ""));
+  client_close (client_open_as (&srv, "@a.1"));
   expect_clients (0);
 }
 
@@ -193,7 +170,7 @@ opener_main (void *arg)
 {
   struct opener *o = arg;
 
-  o->nbd = try_open ("@host.2");
+  o->nbd = client_try_open (&srv, "@host.2");
   atomic_store (&o->back, true);
   return NULL;
 }
@@ -209,7 +186,8 @@ is_barred (struct nbd_handle *nbd)
 /* A write of the old session hangs in a disk: the new one does not begin before it has ended, so it comes too late for nothing. */
 Test (fencing, waits_for_what_hangs)
 {
-  struct nbd_handle *one = must_open ("@host.1"), *also = must_open ("@host.1");
+  struct nbd_handle *one = client_open_as (&srv, "@host.1"),
+                    *also = client_open_as (&srv, "@host.1");
   struct faults_rule *rule =
     faults_add (faults, dev_path ("a"),
                 &(struct faults_plan){ .calls = FAULTS_WRITE, .action = FAULTS_HOLD, .count = 1 });
@@ -256,7 +234,7 @@ Test (fencing, what_is_left_behind_comes_to_nothing)
   struct nbd_handle *nbd, *old = NULL;
 
   for (unsigned i = 0; i < random_steps (SESSIONS); i++) {
-    nbd = must_open (str ("@host.%u", i));
+    nbd = client_open_as (&srv, str ("@host.%u", i));
     if (old)
       nbd_close (old); /* hangs up, and does not wait */
     client_write_page (nbd, 9, i + 1, 0);

@@ -37,7 +37,7 @@ livedrum_teardown (void)
 }
 
 void
-livedrum_start_as (const struct server_options *options)
+livedrum_serve (const struct server_options *options)
 {
   struct server_options with_control = *options;
   const char *params[MAX_PARAMS + 2] = { NULL };
@@ -51,6 +51,13 @@ livedrum_start_as (const struct server_options *options)
   with_control.params = params;
   server_start (&srv, &with_control);
   control = control_open ();
+  nbd = NULL;
+}
+
+void
+livedrum_start_as (const struct server_options *options)
+{
+  livedrum_serve (options);
   nbd = client_open (&srv);
 }
 
@@ -63,7 +70,8 @@ livedrum_start (const char *const *params)
 void
 livedrum_stop (void)
 {
-  client_close (nbd);
+  if (nbd)
+    client_close (nbd);
   close (control);
   server_stop (&srv);
 }
@@ -72,7 +80,7 @@ void
 livedrum_kill (void)
 {
   server_kill (&srv);
-  nbd_close (nbd);
+  nbd_close (nbd); /* may be NULL */
   close (control);
 }
 

@@ -29,6 +29,9 @@ void livedrum_start (const char *const *params);
 void livedrum_start_as (const struct server_options *options);
 void livedrum_stop (void);
 
+/* The same without a client: nbd is NULL, unless the test opens one. */
+void livedrum_serve (const struct server_options *options);
+
 /* Kill it, unless that is done. */
 void livedrum_kill (void);
 

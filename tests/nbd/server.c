@@ -29,7 +29,7 @@
 #include "dev.h"
 #include "server.h"
 
-enum { PATIENCE_MS = 120 * 1000, AGAIN_MS = 10 * 1000, MAX_ARGS = 64, MAX_SERVERS = 4 };
+enum { PATIENCE_MS = 120 * 1000, AGAIN_MS = 10 * 1000, MAX_ARGS = 2048, MAX_SERVERS = 4 };
 
 /* Copies: a test that fails leaves its stack behind. */
 static struct server running[MAX_SERVERS];
