@@ -50,6 +50,7 @@ begin ()
 {
   scratch=$(mktemp -d "$2/drum-$1-XXXXXX")
   slow=$(mktemp -d "/dev/shm/drum-$1-XXXXXX")
+  own=("$scratch" "$slow") # a script may have other servers below it
   pids=()
   trap cleanup EXIT
   trap 'exit 130' INT
@@ -62,7 +63,7 @@ cleanup ()
   trap '' INT TERM
   [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
-  rm -rf "$scratch" "$slow"
+  rm -rf "${own[@]}"
 }
 
 # --- a server

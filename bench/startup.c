@@ -206,7 +206,8 @@ write_us (bool with_state)
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID);
   for (unsigned i = 0; i < NWRITES; i++) {
     data[0] = (char) i;
-    if (export_write (served (&service), data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) < 0)
+    if (export_write (served (&service), data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) <
+        0)
       errx (EXIT_FAILURE, "a write fails");
   }
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID) - begin;

@@ -35,11 +35,11 @@ struct export
   bool reset_on_mkswap;
   uuid_t swap_uuid; /* that page 0, whose lock guards it, had last; null: none is known */
   _Atomic int nclients;
-  _Atomic int64_t left_ns;        /* when it was made, or a client went */
-  _Atomic uint64_t noted_idle_ns; /* what the state says */
-  struct mutex mutex;             /* all below; a leaf */
-  struct export_terms terms;      /* reserve and limit are the account's */
+  _Atomic int64_t left_ns;   /* when it was made, or a client went */
+  struct mutex mutex;        /* all below; a leaf */
+  struct export_terms terms; /* reserve and limit are the account's */
   struct export_plan plan;
+  uint64_t noted_idle_ns;
   struct stats stats[EXPORT_NOPS];
 };
 

@@ -252,12 +252,43 @@ export_set_plan (struct export *e, struct export_plan plan)
   mutex_unlock (&e->mutex);
 }
 
-void
+uint64_t
+export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now)
+{
+  uint64_t idle_ns;
+
+  mutex_lock (&e->mutex);
+  idle_ns = export_idle_ns (e, now);
+  e->noted_idle_ns = idle_ns >= at_least_ns ? idle_ns : 0;
+  idle_ns = e->noted_idle_ns;
+  mutex_unlock (&e->mutex);
+  return idle_ns;
+}
+
+uint64_t
+export_noted_idle_ns (struct export *e)
+{
+  uint64_t ns;
+
+  mutex_lock (&e->mutex);
+  ns = e->noted_idle_ns;
+  mutex_unlock (&e->mutex);
+  return ns;
+}
+
+bool
 export_count_client (struct export *e, int change)
 {
+  bool noted;
+
+  mutex_lock (
+    &e->mutex); /* so that whoever notes how long it was idle sees the client, or is seen by it */
   if (change < 0)
     atomic_store (&e->left_ns, (int64_t) now_ns ());
   atomic_fetch_add (&e->nclients, change);
+  noted = e->noted_idle_ns > 0;
+  mutex_unlock (&e->mutex);
+  return noted;
 }
 
 uint64_t
@@ -280,23 +311,6 @@ export_idle_ns (const struct export *e, uint64_t now)
 
   last = left > last ? left : last;
   return export_nclients (e) > 0 || last > (int64_t) now ? 0 : now - (uint64_t) last;
-}
-
-uint64_t
-export_note_idle (struct export *e, uint64_t now)
-{
-  uint64_t idle = export_idle_ns (e, now);
-
-  atomic_store (&e->noted_idle_ns, idle);
-  return idle;
-}
-
-bool
-export_idle_is_off (const struct export *e, uint64_t now, uint64_t max_ns)
-{
-  uint64_t idle = export_idle_ns (e, now), noted = atomic_load (&e->noted_idle_ns);
-
-  return (idle < noted ? noted - idle : idle - noted) > max_ns;
 }
 
 unsigned
@@ -390,8 +404,8 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
   if (ret == 0 && c.tail_bytes)
     ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
   if (ret == 0 && e->readahead_npages > 0)
-    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c),
-                      e->size_bytes >> PAGE_SHIFT, e->readahead_npages);
+    readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c), npages_of (e),
+                      e->readahead_npages);
   rangelock_unlock (&e->ranges, &holder);
   stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
   return ret;
@@ -436,7 +450,7 @@ end_swap_area (struct export *e, uint64_t end)
     return 0;
   log_notice ("export \"%s\": has a new swap header: the pages of the old swap area are freed",
               e->name);
-  return pages_clear (&e->pages, end, e->size_bytes >> PAGE_SHIFT);
+  return pages_clear (&e->pages, end, npages_of (e));
 }
 
 int
@@ -450,8 +464,8 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   int ret = 0;
 
   pagemap_prefetch (e->pages.map, cut_start (&c));
-  rangelock_lock (&e->ranges, &holder, cut_start (&c),
-                  may_reset ? e->size_bytes >> PAGE_SHIFT : cut_end (&c), true);
+  rangelock_lock (&e->ranges, &holder, cut_start (&c), may_reset ? npages_of (e) : cut_end (&c),
+                  true);
   if (may_reset)
     note_swap_area (e);
   if (c.head_bytes)
@@ -474,7 +488,7 @@ int
 export_format (struct export *e)
 {
   struct swaphdr h = { .page_bytes = PAGE_BYTES };
-  uint64_t npages = e->size_bytes >> PAGE_SHIFT;
+  uint64_t npages = npages_of (e);
   struct rangelock_holder holder;
   char page[PAGE_BYTES];
   int ret;

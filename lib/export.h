@@ -40,9 +40,8 @@ struct export_config {
   const char *name;
   uint64_t size_bytes; /* thin: may be more than the drum has; a multiple of the page size */
   bool checksum;
-  bool reset_on_mkswap; /* see export_write */
-  uint32_t
-    readahead_bytes; /* what a read asks for beside what it reads (readahead.h), at most; 0: nothing */
+  bool reset_on_mkswap;     /* see export_write */
+  uint32_t readahead_bytes; /* a block of readahead.h; 0: none */
   struct mapfile
     *file; /* keeps its page map; the export's from here on, if it is created. NULL: nothing does */
   struct state *state; /* that this file is in; NULL */
@@ -102,15 +101,17 @@ void export_set_plan (struct export *e, struct export_plan plan);
 
 /* How long has nobody used it, a client that is there, or a request? */
 uint64_t export_idle_ns (const struct export *e, uint64_t now);
-/* The same, to be written down; and does that differ by now from what was noted last, or what it had at its start, by more than max_ns? */
-uint64_t export_note_idle (struct export *e, uint64_t now);
-bool export_idle_is_off (const struct export *e, uint64_t now, uint64_t max_ns);
 uint64_t export_last_ns (
   const struct export
     *e); /* when its last request ended, now_ns; 0: there was none since the server started */
 
-/* A client comes, or goes (-1); how many there are. */
-void export_count_client (struct export *e, int change);
+/* For what outlives a restart: how long has nobody used it, if that is at least so long? Else 0. From then on it is known for idle, until
+ * export_count_client. */
+uint64_t export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now);
+uint64_t export_noted_idle_ns (struct export *e); /* 0: it is not known for that */
+
+/* A client comes, or goes (-1): was it known for idle, which is to be put right before the client uses it? How many there are. */
+bool export_count_client (struct export *e, int change);
 unsigned export_nclients (const struct export *e);
 
 enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOPS };

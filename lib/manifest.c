@@ -100,7 +100,7 @@ static const struct field export_fields[] = {
   TERM (exclusive, BOOL),
   FIELD (manifest_export, given, TEXT, RANGE (0, 4096)),
   FIELD (manifest_export, pattern, TEXT, RANGE (0, 4096)),
-  FIELD (manifest_export, idle, U64, RANGE (0, INT32_MAX)),
+  FIELD (manifest_export, idle, U64, RANGE (0, UINT32_MAX)),
   END,
 };
 

@@ -49,7 +49,7 @@ struct manifest_export {
   char *
     given; /* what the start said of it, "": nothing. The terms are the export's until a start says something else */
   char *pattern; /* of the template that it was made from; "": none */
-  uint64_t idle; /* seconds for which nobody had used it then */
+  uint64_t idle; /* seconds that nobody has used it, at least */
 };
 
 /* A client that was fenced (session.h). */

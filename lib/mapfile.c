@@ -266,12 +266,14 @@ mapfile_write (struct mapfile *mf, uint64_t page, const struct pagemap_entry *en
 int
 mapfile_sync (struct mapfile *mf)
 {
-  if (mf->sync_error || !atomic_exchange (&mf->dirty, false))
-    return mf->sync_error;
-  while (fdatasync (mf->io.fd) == -1)
+  int ret = mf->sync_error;
+
+  if (ret < 0 || !atomic_exchange (&mf->dirty, false))
+    return ret;
+  while (ret == 0 && fdatasync (mf->io.fd) == -1)
     if (errno != EINTR)
-      return mf->sync_error = -errno;
-  return 0;
+      mf->sync_error = ret = -errno;
+  return ret;
 }
 
 /* The next part that is no hole, of whole entries: at or behind *first, half open. All that is left, if the file system does not tell. False if

@@ -17,11 +17,8 @@
 #include "state.h"
 #include "stats.h"
 
-enum {
-  NS_PER_SECOND = 1000000000,
-  KEPT_PART =
-    8, /* what the state says of an export's idle time is off by no more than this part of the time after which it goes */
-};
+/* How often it is kept that nobody has used an export yet, before it goes: a restart makes it stay at most as much longer. */
+enum { IDLE_STEPS = 8, NS_PER_SECOND = 1000000000 };
 
 /* NULL: none. */
 static const struct export_template *
@@ -105,6 +102,11 @@ begin_session (struct service *service, struct export *e, const struct session_n
     log_error ("export \"%s\" is refused: another client has it: %s (drumctl export-takeover frees "
                "it)",
                text, wish.holder);
+  else if (ret == -EPERM)
+    log_error (
+      "export \"%s\" is refused: an operator took it from this client, for another one (drumctl "
+      "export-takeover once more gives it back)",
+      text);
   else if (ret < 0 && ret != -ENOENT)
     log_error ("export \"%s\" can't be opened: %s", text, strerror (-ret));
   return ret;
@@ -148,7 +150,10 @@ service_open (struct service *service, const char *text, const char *peer, struc
     if (ret != -ENOENT)
       return ret;
   }
-  export_count_client (e, 1);
+  if (export_count_client (e, 1) && (ret = service_save (service)) < 0) {
+    service_close (service, *session);
+    return ret;
+  }
   return 0;
 }
 
@@ -173,6 +178,14 @@ expires_after_ns (const struct service *service, const struct export *e)
     if (strcmp (service->templates[i].spec.name, pattern) == 0)
       return service->templates[i].expire * NS_PER_SECOND;
   return 0;
+}
+
+uint64_t
+service_idle_step_ns (const struct service *service, const struct export *e)
+{
+  uint64_t limit_ns = expires_after_ns (service, e), step_ns = limit_ns / IDLE_STEPS;
+
+  return limit_ns && step_ns < NS_PER_SECOND ? NS_PER_SECOND : step_ns;
 }
 
 static void
@@ -209,12 +222,12 @@ service_expire (struct service *service)
   bool save = false;
 
   while ((e = exports_next (service->exports, e))) {
-    uint64_t limit_ns = expires_after_ns (service, e), now = now_ns ();
+    uint64_t limit_ns = expires_after_ns (service, e), idle_ns = export_idle_ns (e, now_ns ());
 
-    if (limit_ns > 0 && export_idle_ns (e, now) >= limit_ns)
+    if (limit_ns > 0 && idle_ns >= limit_ns)
       expire (service, e, limit_ns);
-    else if (limit_ns > 0 && export_idle_is_off (e, now, limit_ns / KEPT_PART))
-      save = true;
+    else if (limit_ns > 0 && service->state)
+      save |= idle_ns >= export_noted_idle_ns (e) + service_idle_step_ns (service, e);
   }
   if (save)
     service_save (service);

@@ -71,6 +71,9 @@ int service_withdraw_export (struct service *service, struct export *e, bool *go
 /* => it is not in the table. It came to nothing, or goes: nothing of it stays. */
 void service_bury_export (struct service *service, struct export *e);
 
+/* How long must nobody have used it, to be worth a note, if it is to go one day? 0: it stays. */
+uint64_t service_idle_step_ns (const struct service *service, const struct export *e);
+
 /* There is none of that name (-ENOENT); text is what was asked for. */
 int service_say_unknown (struct service *service, const char *text);
 

@@ -376,9 +376,9 @@ copy_text (const char *text)
 }
 
 static int
-compose_export (struct export *e, struct manifest_export *to)
+compose_export (const struct service *service, struct export *e, struct manifest_export *to)
 {
-  uint64_t idle = export_note_idle (e, now_ns ()) / NS_PER_SECOND;
+  uint64_t step_ns = service_idle_step_ns (service, e);
   struct export_plan plan;
 
   export_get_plan (e, &plan);
@@ -390,7 +390,7 @@ compose_export (struct export *e, struct manifest_export *to)
     .moving_to = plan.moving_to,
     .given = copy_text (export_given (e)),
     .pattern = copy_text (export_pattern (e)),
-    .idle = idle < INT32_MAX ? idle : INT32_MAX,
+    .idle = step_ns ? export_note_idle (e, step_ns, now_ns ()) / NS_PER_SECOND : 0,
   };
   export_get_terms (e, &to->terms);
   return to->name && to->given && to->pattern ? 0 : -ENOMEM;
@@ -422,7 +422,7 @@ compose_exports (const struct service *service, struct manifest *m)
     if (plan.leaving)
       continue;
     to = grow_exports (m);
-    if (!to || (m->nexports++, compose_export (e, to)) < 0) {
+    if (!to || (m->nexports++, compose_export (service, e, to)) < 0) {
       export_release (e);
       return -ENOMEM;
     }

@@ -43,6 +43,14 @@ struct session {
   char peer[SESSION_PEER_MAX + 1];
 };
 
+/* A client that lost an export to an operator: it is not to take it back before another has had it. */
+struct ousted {
+  struct ousted *next;
+  const struct export *export;
+  char key[KEY_BYTES]; /* "": it had no ID */
+  char peer[SESSION_PEER_MAX + 1];
+};
+
 struct sessions {
   struct mutex mutex;     /* all below */
   pthread_cond_t changed; /* for all who wait, whatever they wait for */
@@ -51,6 +59,7 @@ struct sessions {
   bool halted;
   struct session *first;
   struct session_hold *holds;
+  struct ousted *ousted;
   struct client *clients; /* the one opened last is last */
   unsigned nclients;
 };
@@ -123,6 +132,12 @@ sessions_destroy (struct sessions *s)
     return;
   while (s->first)
     session_close (s->first);
+  while (s->ousted) {
+    struct ousted *o = s->ousted;
+
+    s->ousted = o->next;
+    free (o);
+  }
   while (s->clients) {
     struct client *client = s->clients;
 
@@ -204,15 +219,38 @@ sessions_clients (struct sessions *s, void (*each) (void *opaque, const char *ke
   mutex_unlock (&s->mutex);
 }
 
-/* => holds s->mutex. Is a request under way of one of those that are asked for? NULL: of any client, of any export. */
 static bool
-is_busy_locked (struct sessions *s, const struct client *client, uint64_t below_epoch,
-                const struct export *e)
+is_busy (const struct session *session)
+{
+  return (atomic_load (&session->state) & COUNT) > 0;
+}
+
+static bool
+is_barred (const struct session *session)
+{
+  return atomic_load (&session->state) & BARRED;
+}
+
+/* => holds s->mutex. Is anybody's request under way? */
+static bool
+is_any_busy_locked (struct sessions *s)
 {
   mutex_assert_held (&s->mutex);
-  for (struct session *session = s->first; session; session = session->next)
-    if ((!client || (session->client == client && session->epoch < below_epoch)) &&
-        (!e || session->export == e) && (atomic_load (&session->state) & COUNT) > 0)
+  for (const struct session *session = s->first; session; session = session->next)
+    if (is_busy (session))
+      return true;
+  return false;
+}
+
+/* => holds s->mutex. Is a request under way that must have ended before this session begins: of one that is barred, of the same client or of the one
+ * before? */
+static bool
+must_wait_locked (struct sessions *s, const struct session *session, bool exclusive)
+{
+  mutex_assert_held (&s->mutex);
+  for (const struct session *other = s->first; other; other = other->next)
+    if (other->export == session->export && is_barred (other) && is_busy (other) &&
+        (exclusive || (session->client && other->client == session->client)))
       return true;
   return false;
 }
@@ -248,12 +286,6 @@ note_locked (struct sessions *s, struct client *client, uint64_t epoch)
   return ret;
 }
 
-static bool
-is_barred (const struct session *session)
-{
-  return atomic_load (&session->state) & BARRED;
-}
-
 /* Is that the same client? */
 static bool
 is_same_client (const struct session *a, const struct session *b)
@@ -272,6 +304,52 @@ find_rival_locked (struct sessions *s, const struct session *session)
     if (other->export == session->export && !is_barred (other) && !is_same_client (other, session))
       return other;
   return NULL;
+}
+
+/* => holds s->mutex. */
+static void
+forget_ousted_locked (struct sessions *s, const struct export *e)
+{
+  mutex_assert_held (&s->mutex);
+  for (struct ousted **link = &s->ousted; *link;) {
+    struct ousted *o = *link;
+
+    if (o->export == e) {
+      *link = o->next;
+      free (o);
+    } else
+      link = &o->next;
+  }
+}
+
+/* => holds s->mutex. */
+static bool
+is_ousted_locked (struct sessions *s, const struct session *session)
+{
+  mutex_assert_held (&s->mutex);
+  for (const struct ousted *o = s->ousted; o; o = o->next)
+    if (o->export == session->export &&
+        (session->client && *o->key ? strcmp (o->key, session->client->key) == 0
+                                    : *o->peer && strcmp (o->peer, session->peer) == 0))
+      return true;
+  return false;
+}
+
+/* => holds s->mutex. Without memory it may come back. */
+static void
+oust_locked (struct sessions *s, const struct session *session)
+{
+  struct ousted *o = calloc (1, sizeof *o);
+
+  mutex_assert_held (&s->mutex);
+  if (!o)
+    return;
+  o->export = session->export;
+  strcpy (o->peer, session->peer);
+  if (session->client)
+    strcpy (o->key, session->client->key);
+  o->next = s->ousted;
+  s->ousted = o;
 }
 
 /* => holds s->mutex. NULL: it is not held. */
@@ -319,15 +397,15 @@ admit_locked (struct sessions *s, const struct session *session, bool exclusive)
       ret = wait_released_locked (s, hold);
     else if (client && epoch < client->epoch)
       ret = -ESTALE;
+    else if (exclusive && is_ousted_locked (s, session))
+      ret = -EPERM;
     else if (exclusive && find_rival_locked (s, session))
       ret = -EBUSY;
-    else if (!client)
-      return 0;
-    else if (epoch > client->epoch)
+    else if (client && epoch > client->epoch)
       bar_others_locked (s, client, epoch);
-    else if (!client->noted && !client->noting)
+    else if (client && !client->noted && !client->noting)
       ret = note_locked (s, client, epoch);
-    else if (client->noting || is_busy_locked (s, client, epoch, NULL))
+    else if ((client && client->noting) || must_wait_locked (s, session, exclusive))
       mutex_wait (&s->mutex, &s->changed);
     else
       return 0;
@@ -369,6 +447,8 @@ begin_session_locked (struct sessions *s, struct session *session, struct sessio
   if (ret == -EBUSY)
     name_holder_locked (s, session, wish);
   if (ret == 0) {
+    if (wish->exclusive)
+      forget_ousted_locked (s, session->export);
     session->next = s->first;
     s->first = session;
   } else if (session->client)
@@ -457,13 +537,27 @@ sessions_bar (struct sessions *s, const struct export *e)
 
   mutex_lock (&s->mutex);
   n = count_locked (s, e);
+  forget_ousted_locked (s, e);
   for (struct session *session = s->first; session; session = session->next)
-    if (session->export == e)
+    if (session->export == e && !is_barred (session)) {
+      if (!is_ousted_locked (s, session))
+        oust_locked (s, session);
       atomic_fetch_or (&session->state, BARRED);
-  while (is_busy_locked (s, NULL, 0, e))
-    mutex_wait (&s->mutex, &s->changed);
+    }
+  pthread_cond_broadcast (&s->changed); /* who waits for something else may have to wait no more */
   mutex_unlock (&s->mutex);
   return n;
+}
+
+/* => holds s->mutex. One that is not barred, or has a request under way. */
+static bool
+has_user_locked (struct sessions *s, const struct export *e)
+{
+  mutex_assert_held (&s->mutex);
+  for (const struct session *session = s->first; session; session = session->next)
+    if (session->export == e && (!is_barred (session) || is_busy (session)))
+      return true;
+  return false;
 }
 
 int
@@ -472,7 +566,7 @@ sessions_hold (struct sessions *s, struct session_hold *hold, const struct expor
   int ret = -EBUSY;
 
   mutex_lock (&s->mutex);
-  if (count_locked (s, e) == 0 && !is_busy_locked (s, NULL, 0, e) && !find_hold_locked (s, e)) {
+  if (!has_user_locked (s, e) && !find_hold_locked (s, e)) {
     *hold = (struct session_hold){ .export = e, .next = s->holds };
     s->holds = hold;
     ret = 0;
@@ -490,6 +584,8 @@ sessions_release (struct sessions *s, struct session_hold *hold, bool gone)
   while (*link != hold)
     link = &(*link)->next;
   *link = hold->next;
+  if (gone)
+    forget_ousted_locked (s, hold->export);
   hold->gone = gone;
   hold->released = true;
   pthread_cond_broadcast (&s->changed);
@@ -557,7 +653,7 @@ wait_idle_locked (struct sessions *s, unsigned timeout_ms)
                           .tv_nsec = (long) (end_ns % NS_PER_SECOND) };
 
   mutex_assert_held (&s->mutex);
-  while (is_busy_locked (s, NULL, 0, NULL)) {
+  while (is_any_busy_locked (s)) {
     if (now_ns () >= end_ns)
       return -ETIMEDOUT;
     mutex_timedwait (&s->mutex, &s->changed, &end);

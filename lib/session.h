@@ -77,7 +77,7 @@ struct session_wish {
 
 /* A connection begins. The first of a higher epoch than any before bars the lower ones of its ID; no open of an epoch returns
  * while a request of a lower one is under way. Waits while the server halts, or the export is held. -ESTALE if its own epoch is barred, if need be
- * while it waits; -EBUSY if another client has what is exclusive; -ENOENT if the export went while it waited; -EUSERS if SESSION_CLIENTS_MAX other IDs have
+ * while it waits; -EBUSY if another client has what is exclusive; -EPERM if an operator took it from this one (sessions_bar); -ENOENT if the export went while it waited; -EUSERS if SESSION_CLIENTS_MAX other IDs have
  * sessions; -ENOMEM. */
 int session_open (struct sessions *s, struct session_wish *wish, struct session **session);
 void session_close (struct session *session); /* all of its requests have ended */
@@ -87,7 +87,8 @@ const char *session_peer (const struct session *session);
 /* How many connections has an export that are not barred? */
 unsigned sessions_count (struct sessions *s, const struct export *e);
 
-/* Bar all that it has; none of their requests is under way when this returns. Returns how many. */
+/* Bar all that it has: none of their requests begins from here on, and who opens it as exclusive waits for those that are under way. Where it is exclusive, the client that had it
+ * does not get it back before another one has had it, or this is called once more. Returns how many. */
 unsigned sessions_bar (struct sessions *s, const struct export *e);
 
 /* An export that is changed as a whole; the caller's, from sessions_hold to sessions_release. The fields are session.c's. */
@@ -98,7 +99,7 @@ struct session_hold {
   bool released, gone;
 };
 
-/* From here on opens of it wait. -EBUSY if it has connections that are not barred, or is held already. */
+/* From here on opens of it wait. -EBUSY if it has connections that are not barred, or have a request under way, or is held already. */
 int sessions_hold (struct sessions *s, struct session_hold *hold, const struct export *e);
 
 /* gone: it is not there any more, and those who wait get -ENOENT. */

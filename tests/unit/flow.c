@@ -171,11 +171,14 @@ Test (flow, caps_change)
   cr_assert (now - begin >= 3900 * MS && now - begin <= 4 * S);
 }
 
-enum { NTHREADS = 4, NREQUESTS = 1000 };
+enum { NTHREADS = 4, NREQUESTS = 200000 };
+
+static pthread_barrier_t all_there;
 
 static void *
 many_main (void *arg)
 {
+  pthread_barrier_wait (&all_there);
   for (unsigned i = 0; i < NREQUESTS; i++)
     flow_pace (&f, 4096, &(uint64_t){ 0 });
   return arg;
@@ -186,6 +189,7 @@ Test (flow, many_threads)
 {
   pthread_t thread[NTHREADS];
 
+  pthread_barrier_init (&all_there, NULL, NTHREADS);
   flow_set_share (&f, 100, 1000, 0);
   for (unsigned i = 0; i < NTHREADS; i++)
     cr_assert_eq (pthread_create (&thread[i], NULL, many_main, NULL), 0);

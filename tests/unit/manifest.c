@@ -237,7 +237,7 @@ any_manifest (struct rng *rng, unsigned max)
                  .exclusive = rng_below (rng, 2) },
       .given = any_text (rng, "", i),
       .pattern = any_text (rng, "", i),
-      .idle = any_number (rng) >> 33,
+      .idle = any_number (rng) >> 32,
     };
   m.nremoved_exports = (unsigned) rng_below (rng, max + 1);
   m.removed_exports = array (m.nremoved_exports, sizeof *m.removed_exports);
@@ -382,7 +382,7 @@ Test (manifest, extremes)
                                                .bandwidth = UINT64_MAX },
                                     .given = "",
                                     .pattern = "",
-                                    .idle = INT32_MAX };
+                                    .idle = UINT32_MAX };
   struct manifest_client client = { .id = "c", .epoch = UINT64_MAX };
   struct manifest m = { .ndevices = 0 };
 

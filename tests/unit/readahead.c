@@ -71,6 +71,15 @@ assert_asked (unsigned i, uint32_t first, uint32_t n)
              asked[i].first, n, first);
 }
 
+static bool
+was_asked (uint32_t slot)
+{
+  for (unsigned i = 0; i < nasked; i++)
+    if (slot >= asked[i].first && slot - asked[i].first < asked[i].n)
+      return true;
+  return false;
+}
+
 /* Pages 10 to 29 lie in slots 110 to 129. */
 static void
 make_map (void)
@@ -90,25 +99,32 @@ Test (readahead, as_far_as_slots_are_consecutive)
   assert_asked (1, 117, 13);
 }
 
-/* Half of it before, half behind; what one side has not goes to the other. */
-Test (readahead, not_more_than_asked_for)
+Test (readahead, not_beyond_the_block)
 {
   make_map ();
   around (20, 21, 6);
-  assert_asked (0, 117, 3);
-  assert_asked (1, 121, 3);
-  around (20, 21, 5);
   assert_asked (0, 118, 2);
   assert_asked (1, 121, 3);
-  around (11, 12, 6);
-  assert_asked (0, 110, 1);
-  assert_asked (1, 112, 5);
-  around (28, 29, 6);
-  assert_asked (0, 123, 5);
-  assert_asked (1, 129, 1);
-  around (29, 30, 1);
+  around (18, 19, 6);
   cr_assert_eq (nasked, 1);
-  assert_asked (0, 128, 1);
+  assert_asked (0, 119, 5);
+  around (23, 24, 6);
+  cr_assert_eq (nasked, 1);
+  assert_asked (0, 118, 5);
+  around (18, 24, 6);
+  cr_assert_eq (nasked, 0);
+  around (20, 21, 1);
+  cr_assert_eq (nasked, 0);
+}
+
+/* It does not begin in its last block. */
+Test (readahead, more_than_a_block)
+{
+  make_map ();
+  around (17, 19, 6);
+  cr_assert_eq (nasked, 0);
+  around (12, 28, 6);
+  cr_assert_eq (nasked, 0);
 }
 
 Test (readahead, ends_of_the_map)
@@ -147,34 +163,41 @@ Test (readahead, no_slots)
   }
 }
 
-/* Whatever the map: of those that lie beside what was read, as many as asked for, and no other. */
+/* Whatever the map: of the block those that lie beside what was read, and no other. */
 Test (readahead, random_maps)
 {
   struct rng rng = rng_for (1);
 
   cr_assert_eq (pagemap_create (NPAGES, &map), 0);
   for (unsigned step = 0, steps = random_steps (20000); step < steps; step++) {
-    uint64_t page = rng_below (&rng, NPAGES), first = rng_below (&rng, NPAGES);
-    uint64_t end = first + 1 + rng_below (&rng, NPAGES - first);
-    uint32_t max = (uint32_t) rng_below (&rng, NPAGES), n = 0, possible = 0, low, high;
-    unsigned most = (unsigned) rng_below (&rng, NPAGES - page);
+    uint64_t page = rng_below (&rng, NPAGES), first = rng_below (&rng, NPAGES), low, high;
+    uint64_t end = first + 1 + rng_below (&rng, (NPAGES - first) / 2 + 1);
+    uint32_t npages = 1 + (uint32_t) rng_below (&rng, NPAGES), n = 0;
 
-    set_slots (page, 1000 + (uint32_t) (rng_below (&rng, 4) * 100 + page), most);
+    set_slots (page, 1000 + (uint32_t) (rng_below (&rng, 4) * 100 + page),
+               (unsigned) rng_below (&rng, NPAGES - page));
+    around (first, end, npages);
     low = pagemap_get (map, first).slot;
     high = pagemap_get (map, end - 1).slot;
-    for (uint64_t i = first; low && i-- > 0 && pagemap_get (map, i).slot == low - (first - i);)
-      possible++;
-    for (uint64_t i = end; high && i < NPAGES && pagemap_get (map, i).slot == high + i - end + 1;
-         i++)
-      possible++;
-    around (first, end, max);
-    for (unsigned i = 0; i < nasked; i++) {
-      cr_assert (asked[i].first + asked[i].n == low || asked[i].first == high + 1);
+    for (unsigned i = 0; i < nasked; i++)
       n += asked[i].n;
+    if (first / npages != (end - 1) / npages) {
+      cr_assert_eq (n, 0);
+      continue;
     }
-    cr_assert_eq (n, possible < max ? possible : max,
-                  "%u of %u, at most %u (step %u, DRUM_TEST_SEED=%" PRIu64 ")", n, possible, max,
-                  step, random_seed ());
+    for (uint64_t i = first; i-- > 0 && i / npages == first / npages;) {
+      if (!low || pagemap_get (map, i).slot != low - (first - i))
+        break;
+      cr_assert (was_asked ((uint32_t) (low - (first - i))));
+      n--;
+    }
+    for (uint64_t i = end; i < NPAGES && i / npages == first / npages; i++) {
+      if (!high || pagemap_get (map, i).slot != high + (i - end) + 1)
+        break;
+      cr_assert (was_asked ((uint32_t) (high + (i - end) + 1)));
+      n--;
+    }
+    cr_assert_eq (n, 0, "%u more (step %u, DRUM_TEST_SEED=%" PRIu64 ")", n, step, random_seed ());
   }
 }
 
@@ -215,11 +238,14 @@ Test (readahead, beside_a_read)
   cr_assert_eq (export_read (export, data, PAGE_BYTES, 20 * PAGE_BYTES), 0);
   cr_assert_eq (nasked, 2);
   assert_asked (0, first_slot + 16, 4);
-  assert_asked (1, first_slot + 21, 4);
+  assert_asked (1, first_slot + 21, 3);
   nasked = 0;
-  cr_assert_eq (export_read (export, data, 2 * PAGE_BYTES, 20 * PAGE_BYTES + 100), 0);
-  assert_asked (0, first_slot + 16, 4);
-  assert_asked (1, first_slot + 23, 4);
+  cr_assert_eq (export_read (export, data, 2 * PAGE_BYTES, 19 * PAGE_BYTES + 100), 0);
+  assert_asked (0, first_slot + 16, 3);
+  assert_asked (1, first_slot + 22, 2);
+  nasked = 0;
+  cr_assert_eq (export_read (export, data, PAGE_BYTES, (NPAGES - 1) * PAGE_BYTES), 0);
+  cr_assert_eq (nasked, 1);
   end_export ();
 }
 

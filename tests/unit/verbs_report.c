@@ -171,7 +171,8 @@ Test (verbs_report, status_with_fragmentation)
 
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': true}"), 0);
   fragmentation = get (get (reply, "drum"), "fragmentation");
-  assert_keys (get (reply, "drum"), "size used avail kept reserved overcommit stripe classes fragmentation");
+  assert_keys (get (reply, "drum"),
+               "size used avail kept reserved overcommit stripe classes fragmentation");
   assert_keys (fragmentation, "largest runs");
   cr_assert_eq (get_uint (fragmentation, "largest"), B_SLOTS * PAGE_BYTES);
   runs = get_array (fragmentation, "runs", 32);

@@ -277,6 +277,7 @@ Test (window, resumes_carefully)
   npages_out = 0;
   now += 100 * S;
   window_resume (&w, now);
+  cr_assert_eq (w.size, 1);
   run (&slow, &l, 1 * S);
   cr_assert_leq (mean_size (1 * S), 1.5);
 }
