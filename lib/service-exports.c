@@ -13,6 +13,7 @@
 #include "export.h"
 #include "exports.h"
 #include "log.h"
+#include "manifest.h"
 #include "mapfile.h"
 #include "parse.h"
 #include "service-impl.h"
@@ -34,7 +35,6 @@ service_complain_export (const struct export_spec *spec, int ret)
   return ret;
 }
 
-/* The object, with its map file if there is a state; config has all but the file. */
 int
 service_create_export (struct service *service, const struct export_spec *spec,
                        struct export_config *config, bool is_new, struct export **e)
@@ -65,19 +65,26 @@ service_create_export (struct service *service, const struct export_spec *spec,
   return ret;
 }
 
-/* It came to nothing, or goes: nothing of it stays. => it is not in the table. */
+/* Its map file goes, unless the state could not be brought to forget it. */
+static void
+remove_map (struct service *service, uint64_t number)
+{
+  struct manifest_export known;
+
+  if (service->state && !state_export (service->state, number, &known))
+    state_remove_map (service->state, number);
+}
+
 void
 service_bury_export (struct service *service, struct export *e)
 {
-  if (service->state) {
+  if (service->state)
     state_forget (service->state, export_file (e));
-    state_remove_map (service->state, export_number (e));
-  }
+  remove_map (service, export_number (e));
   export_clear (e);
   export_release (e);
 }
 
-/* => holds service->creating, or is the start. It is in no table yet. */
 int
 service_bear_export (struct service *service, struct service_birth *birth)
 {
@@ -86,8 +93,10 @@ service_bear_export (struct service *service, struct service_birth *birth)
                                   .given = birth->given };
   int ret = service_create_export (service, birth->spec, &config, true, &birth->export);
 
-  if (ret < 0)
+  if (ret < 0) {
+    remove_map (service, config.number);
     return ret;
+  }
   ret = export_set_terms (birth->export, &birth->spec->terms, false);
   if (ret == 0 && service->locked && (ret = export_touch (birth->export)) < 0)
     log_error ("export \"%s\": no memory for its page map", birth->spec->name);
@@ -98,7 +107,6 @@ service_bear_export (struct service *service, struct service_birth *birth)
   return ret;
 }
 
-/* There is none of that name; text is what was asked for. */
 int
 service_say_unknown (struct service *service, const char *text)
 {
@@ -137,7 +145,6 @@ hold (struct service *service, struct session_hold *h, struct export *e)
   return ret;
 }
 
-/* => holds service->creating. A new one comes into the table, and the state. */
 int
 service_publish_export (struct service *service, struct service_birth *birth)
 {
@@ -148,12 +155,13 @@ service_publish_export (struct service *service, struct service_birth *birth)
   if (ret < 0)
     return ret;
   sessions_hold (service->sessions, &h, birth->export); /* nobody knows it yet */
-  ret = service->state ? state_sync_maps (service->state) : 0;
+  ret = service->state ? state_publish_map (service->state, export_file (birth->export)) : 0;
   if (ret == 0)
     ret = exports_add (service->exports, birth->export);
   if (ret == 0 && (ret = service_save (service)) < 0) {
     export_hold (birth->export);
     exports_remove (service->exports, birth->export);
+    service_save (service); /* somebody else's may have named it */
   }
   if (ret < 0)
     log_error ("export \"%s\": can't be made: %s", birth->spec->name, strerror (-ret));
