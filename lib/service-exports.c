@@ -55,13 +55,12 @@ service_create_export (struct service *service, const struct export_spec *spec,
   ret = service_complain_export (spec, export_create (service->drum, config, e));
   if (ret < 0 && config->file)
     mapfile_close (config->file);
-  if (ret < 0)
-    return ret;
-  ret = service->state ? state_keep (service->state, config->file) : 0;
-  if (ret < 0) {
+  if (ret == 0 && service->state && (ret = state_keep (service->state, config->file)) < 0) {
     service_complain_export (spec, ret);
     export_destroy (*e);
   }
+  if (ret < 0 && service->state && is_new)
+    state_remove_map (service->state, config->number);
   return ret;
 }
 
@@ -148,7 +147,7 @@ service_publish_export (struct service *service, struct service_birth *birth)
   if (ret < 0)
     return ret;
   sessions_hold (service->sessions, &h, birth->export); /* nobody knows it yet */
-  ret = service->state ? state_sync_maps (service->state) : 0;
+  ret = service->state ? state_sync_names (service->state, export_file (birth->export)) : 0;
   if (ret == 0)
     ret = exports_add (service->exports, birth->export);
   if (ret == 0 && (ret = service_save (service)) < 0) {

@@ -444,6 +444,26 @@ sync_all (struct state *s)
   return ret < 0 ? ret : err;
 }
 
+/* Nobody syncs until end_sync. */
+static void
+begin_sync (struct state *s)
+{
+  mutex_lock (&s->mutex);
+  while (s->syncing)
+    mutex_wait (&s->mutex, &s->synced);
+  s->syncing = true;
+  mutex_unlock (&s->mutex);
+}
+
+static void
+end_sync (struct state *s)
+{
+  mutex_lock (&s->mutex);
+  s->syncing = false;
+  pthread_cond_broadcast (&s->synced);
+  mutex_unlock (&s->mutex);
+}
+
 int
 state_sync_maps (struct state *s)
 {
@@ -451,18 +471,25 @@ state_sync_maps (struct state *s)
 
   if (!s->durable)
     return 0;
-  mutex_lock (&s->mutex);
-  while (s->syncing)
-    mutex_wait (&s->mutex, &s->synced);
-  s->syncing = true;
-  mutex_unlock (&s->mutex);
+  begin_sync (s);
   ret = sync_maps (s);
-  if (fsync (s->dirfd) == -1 && ret == 0)
+  end_sync (s);
+  return ret;
+}
+
+int
+state_sync_names (struct state *s, struct mapfile *mf)
+{
+  int ret = 0;
+
+  if (!s->durable)
+    return 0;
+  begin_sync (s);
+  if (mf)
+    ret = mapfile_sync (mf);
+  if (ret == 0 && fsync (s->dirfd) == -1)
     ret = -errno;
-  mutex_lock (&s->mutex);
-  s->syncing = false;
-  pthread_cond_broadcast (&s->synced);
-  mutex_unlock (&s->mutex);
+  end_sync (s);
   return ret;
 }
 
