@@ -4,8 +4,8 @@
  *
  * Devices are sparse files that need not be allocated: calls of lib/ that would do it, or ask for the room, do nothing here. The maps
  * are generated: 64 GiB of written pages, in the order of their slots or in random order; and 1 TiB in which nothing is
- * written. A round is one start; a figure is the median round. Of writes, it is the CPU time of 4 KiB at a random place, with
- * and without a state.
+ * written. A round is one start; a figure is the median round. Then 1000 exports of 1 GiB, at their first start and the next, and the
+ * memory that they take. Of writes, it is the CPU time of 4 KiB at a random place, with and without a state.
  */
 #include <config.h>
 
@@ -28,7 +28,7 @@
 #include "tests/unit/served.h"
 #include "units.h"
 
-enum { NROUNDS = 5, NWRITES = 300000, FIRST_SLOT = 3, SPARE_SLOTS = 2000 };
+enum { NROUNDS = 5, NEXPORTS = 1000, NWRITES = 300000, FIRST_SLOT = 3, SPARE_SLOTS = 2000 };
 #define GIB UINT64_C (0x40000000)
 
 static uint64_t random_state = 88172645463325252;
@@ -110,13 +110,16 @@ make_file (const char *path, uint64_t size_bytes)
 static void
 remove_all (void)
 {
-  static const char *const names[] = { "manifest", "map-1", "lock" };
   char path[4300];
 
-  for (unsigned i = 0; i < 3; i++) {
-    snprintf (path, sizeof path, "%s/%s", state, names[i]);
+  for (unsigned i = 0; i <= NEXPORTS; i++) {
+    snprintf (path, sizeof path, "%s/map-%u", state, i);
     unlink (path);
   }
+  snprintf (path, sizeof path, "%s/manifest", state);
+  unlink (path);
+  snprintf (path, sizeof path, "%s/lock", state);
+  unlink (path);
   rmdir (state);
   unlink (device);
 }
@@ -189,6 +192,62 @@ bench_start (const char *name, uint64_t size_bytes, bool written, bool in_order)
   remove_all ();
 }
 
+static uint64_t
+resident_kib (void)
+{
+  unsigned long long npages = 0;
+  FILE *f = fopen ("/proc/self/statm", "r");
+
+  if (!f || fscanf (f, "%*u %llu", &npages) != 1)
+    err (EXIT_FAILURE, "/proc/self/statm");
+  fclose (f);
+  return npages * (uint64_t) sysconf (_SC_PAGESIZE) / 1024;
+}
+
+/* A start of so many that it takes nothing for granted, and the next one. */
+static void
+bench_exports (bool with_state)
+{
+  static struct export_spec exports[NEXPORTS];
+  struct swapdev_spec spec = { .path = device };
+  struct service_config config = { .devices = &spec,
+                                   .ndevices = 1,
+                                   .stripe_bytes = 64 << 10,
+                                   .exports = exports,
+                                   .nexports = NEXPORTS,
+                                   .checksum = true,
+                                   .state_dir = with_state ? state : NULL };
+  double ms[2][NROUNDS], kib = 0;
+  struct service service;
+
+  for (unsigned i = 0; i < NEXPORTS; i++) {
+    exports[i] = (struct export_spec){ .size_bytes = GIB, .terms.weight = 100 };
+    if (asprintf (&exports[i].name, "host-%u", i) == -1)
+      err (EXIT_FAILURE, "host-%u", i);
+  }
+  for (unsigned i = 0; i < NROUNDS; i++) {
+    make_file (device, GIB);
+    for (unsigned again = 0; again < 2; again++) {
+      double begin = now_ms (CLOCK_MONOTONIC);
+      uint64_t before = resident_kib ();
+
+      if (service_start (&config, &service) < 0)
+        errx (EXIT_FAILURE, "no start in %s", dir);
+      ms[again][i] = now_ms (CLOCK_MONOTONIC) - begin;
+      if (i == 0 && again == 0) /* the others find what this one has left */
+        kib = (double) (resident_kib () - before);
+      service_stop (&service);
+    }
+    remove_all ();
+  }
+  print (with_state ? "1000_exports_with_state" : "1000_exports", median (ms[0], NROUNDS), "ms");
+  print (with_state ? "1000_exports_with_state_again" : "1000_exports_again",
+         median (ms[1], NROUNDS), "ms");
+  print (with_state ? "1000_exports_with_state" : "1000_exports", kib, "KiB");
+  for (unsigned i = 0; i < NEXPORTS; i++)
+    free (exports[i].name);
+}
+
 /* CPU time of a write, in us. */
 static double
 write_us (bool with_state)
@@ -243,6 +302,8 @@ main (int argc, char **argv)
     err (EXIT_FAILURE, "%s", dir);
   snprintf (device, sizeof device, "%s/device", dir);
   snprintf (state, sizeof state, "%s/state", dir);
+  bench_exports (false);
+  bench_exports (true);
   bench_start ("64G_in_order", 64 * GIB, true, true);
   bench_start ("64G_random", 64 * GIB, true, false);
   bench_start ("1T_empty", 1024 * GIB, false, false);

@@ -35,6 +35,16 @@ service_complain_export (const struct export_spec *spec, int ret)
   return ret;
 }
 
+/* Its map file goes, unless the state could not be brought to forget it. */
+static void
+remove_map (struct service *service, uint64_t number)
+{
+  struct manifest_export known;
+
+  if (service->state && !state_export (service->state, number, &known))
+    state_remove_map (service->state, number);
+}
+
 int
 service_create_export (struct service *service, const struct export_spec *spec,
                        struct export_config *config, bool is_new, struct export **e)
@@ -55,24 +65,13 @@ service_create_export (struct service *service, const struct export_spec *spec,
   ret = service_complain_export (spec, export_create (service->drum, config, e));
   if (ret < 0 && config->file)
     mapfile_close (config->file);
-  if (ret < 0)
-    return ret;
-  ret = service->state ? state_keep (service->state, config->file) : 0;
-  if (ret < 0) {
+  if (ret == 0 && service->state && (ret = state_keep (service->state, config->file)) < 0) {
     service_complain_export (spec, ret);
     export_destroy (*e);
   }
+  if (ret < 0 && is_new)
+    remove_map (service, config->number);
   return ret;
-}
-
-/* Its map file goes, unless the state could not be brought to forget it. */
-static void
-remove_map (struct service *service, uint64_t number)
-{
-  struct manifest_export known;
-
-  if (service->state && !state_export (service->state, number, &known))
-    state_remove_map (service->state, number);
 }
 
 void
@@ -93,10 +92,8 @@ service_bear_export (struct service *service, struct service_birth *birth)
                                   .given = birth->given };
   int ret = service_create_export (service, birth->spec, &config, true, &birth->export);
 
-  if (ret < 0) {
-    remove_map (service, config.number);
+  if (ret < 0)
     return ret;
-  }
   ret = export_set_terms (birth->export, &birth->spec->terms, false);
   if (ret == 0 && service->locked && (ret = export_touch (birth->export)) < 0)
     log_error ("export \"%s\": no memory for its page map", birth->spec->name);
@@ -155,7 +152,7 @@ service_publish_export (struct service *service, struct service_birth *birth)
   if (ret < 0)
     return ret;
   sessions_hold (service->sessions, &h, birth->export); /* nobody knows it yet */
-  ret = service->state ? state_publish_map (service->state, export_file (birth->export)) : 0;
+  ret = service->state ? state_sync_names (service->state, export_file (birth->export)) : 0;
   if (ret == 0)
     ret = exports_add (service->exports, birth->export);
   if (ret == 0 && (ret = service_save (service)) < 0) {

@@ -629,7 +629,7 @@ service_finish_state (const struct service_config *config, struct service *servi
     ret = state_sync (
       service->state); /* no map on the disk names slots of a device that the manifest does not */
   if (ret == 0)
-    ret = state_sync_maps (service->state); /* and those that the manifest names are there */
+    ret = state_sync_names (service->state, NULL); /* and those that the manifest names are there */
   if (ret == 0)
     ret = update (&(struct change){ .service = service, .config = config });
   return ret < 0 ? ret : state_sweep (service->state);

@@ -328,17 +328,6 @@ state_export (struct state *s, uint64_t number, struct manifest_export *known)
 }
 
 int
-state_publish_map (struct state *s, struct mapfile *mf)
-{
-  int ret;
-
-  if (!s->durable)
-    return 0;
-  ret = mapfile_sync (mf);
-  return ret == 0 && fsync (s->dirfd) == -1 ? -errno : ret;
-}
-
-int
 state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struct mapfile **mf)
 {
   char name[MAP_NAME_BYTES];
@@ -474,6 +463,26 @@ sync_all (struct state *s)
   return ret < 0 ? ret : err;
 }
 
+/* Nobody syncs until end_sync. */
+static void
+begin_sync (struct state *s)
+{
+  mutex_lock (&s->mutex);
+  while (s->syncing)
+    mutex_wait (&s->mutex, &s->synced);
+  s->syncing = true;
+  mutex_unlock (&s->mutex);
+}
+
+static void
+end_sync (struct state *s)
+{
+  mutex_lock (&s->mutex);
+  s->syncing = false;
+  pthread_cond_broadcast (&s->synced);
+  mutex_unlock (&s->mutex);
+}
+
 int
 state_sync_maps (struct state *s)
 {
@@ -481,19 +490,22 @@ state_sync_maps (struct state *s)
 
   if (!s->durable)
     return 0;
-  mutex_lock (&s->mutex);
-  while (s->syncing)
-    mutex_wait (&s->mutex, &s->synced);
-  s->syncing = true;
-  mutex_unlock (&s->mutex);
+  begin_sync (s);
   ret = sync_maps (s);
-  if (fsync (s->dirfd) == -1 && ret == 0)
-    ret = -errno;
-  mutex_lock (&s->mutex);
-  s->syncing = false;
-  pthread_cond_broadcast (&s->synced);
-  mutex_unlock (&s->mutex);
+  end_sync (s);
   return ret;
+}
+
+int
+state_sync_names (struct state *s, struct mapfile *mf)
+{
+  int ret = 0;
+
+  if (!s->durable)
+    return 0;
+  if (mf)
+    ret = mapfile_sync (mf);
+  return ret == 0 && fsync (s->dirfd) == -1 ? -errno : ret;
 }
 
 int

@@ -50,10 +50,7 @@ int state_update (struct state *s,
  * passing to it. Waits for who changes the manifest. */
 bool state_export (struct state *s, uint64_t number, struct manifest_export *known);
 
-/* Before the manifest names a new map: it is durable, empty or not. */
-int state_publish_map (struct state *s, struct mapfile *mf);
-
-/* The map file of an export, a new one (npages, all holes; state_sync_maps before the manifest names it) or one that is there. -EINVAL if it is of another size. */
+/* The map file of an export, a new one (npages, all holes; state_sync_names before the manifest names it) or one that is there. -EINVAL if it is of another size. */
 int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struct mapfile **mf);
 
 /* Give one that should be there its size: see mapfile_repair. */
@@ -79,7 +76,10 @@ void state_forget (struct state *s, struct mapfile *mf);
  * device in question has left. Whoever comes while one sync is under way shares the next one. */
 int state_sync (struct state *s);
 
-/* The maps that are kept are durable, and their names; not what is on the devices. -EIO */
+/* What the maps say is durable; not what is on the devices. -EIO */
 int state_sync_maps (struct state *s);
+
+/* The names of all maps are durable, and this map, which may be new; NULL: none. Waits for no device. */
+int state_sync_names (struct state *s, struct mapfile *mf);
 
 #endif
