@@ -125,6 +125,17 @@ is_misrepresented (struct service *service, const struct export *e)
                             known.next_bytes || known.moving_to || known.idle);
 }
 
+/* => it has a session, and so can't go. Did it go before that? */
+static bool
+is_there (struct service *service, const struct export *e)
+{
+  struct export *found = exports_get (service->exports, export_name (e));
+
+  if (found)
+    export_release (found);
+  return found == e;
+}
+
 /* A client has come, and has done nothing yet. */
 static int
 settle (struct service *service, const struct export *e)
@@ -151,6 +162,10 @@ service_open (struct service *service, const char *text, const char *peer, struc
       if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
     ret = begin_session (service, e, &name, text, peer, session);
+    if (ret == 0 && !is_there (service, e)) {
+      session_close (*session);
+      ret = -ENOENT;
+    }
     if (ret == 0)
       break;
     export_release (e);

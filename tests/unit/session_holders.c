@@ -246,6 +246,8 @@ Test (session_holders, who_comes_waits)
     cr_assert_eq (sessions_hold (sessions, &other, export_of (0)), -EBUSY);
     start_open (&a);
     start_open (&b);
+    while (atomic_load (&hold.nwaiting) < 2)
+      sched_yield ();
     cr_assert_eq (try_open (&elsewhere), 0);
     cr_assert_eq (sessions_hold (sessions, &other, export_of (1)), -EBUSY);
     session_close (elsewhere.session);
