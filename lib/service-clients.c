@@ -125,17 +125,6 @@ is_misrepresented (struct service *service, const struct export *e)
                             known.next_bytes || known.moving_to || known.idle);
 }
 
-/* => it has a session, and so can't go. Did it go before that? */
-static bool
-is_there (struct service *service, const struct export *e)
-{
-  struct export *found = exports_get (service->exports, export_name (e));
-
-  if (found)
-    export_release (found);
-  return found == e;
-}
-
 /* A client has come, and has done nothing yet. */
 static int
 settle (struct service *service, const struct export *e)
@@ -162,7 +151,7 @@ service_open (struct service *service, const char *text, const char *peer, struc
       if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
     ret = begin_session (service, e, &name, text, peer, session);
-    if (ret == 0 && !is_there (service, e)) {
+    if (ret == 0 && !service_has_export (service, e)) { /* it went before the session began */
       session_close (*session);
       ret = -ENOENT;
     }
@@ -216,7 +205,7 @@ expire (struct service *service, struct export *e, uint64_t limit_ns)
   struct session_hold h;
   bool gone = false;
 
-  if (sessions_hold (service->sessions, &h, e) < 0)
+  if (service_hold_export (service, &h, e) < 0)
     return;
   if (export_idle_ns (e, now_ns ()) >= limit_ns) { /* no request since, either */
     log_notice ("export \"%s\": nobody has used it for %" PRIu64 " s: it goes", export_name (e),

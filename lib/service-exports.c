@@ -130,13 +130,36 @@ find (struct service *service, const char *name)
   return e;
 }
 
+bool
+service_has_export (struct service *service, const struct export *e)
+{
+  struct export *found = exports_get (service->exports, export_name (e));
+
+  if (found)
+    export_release (found);
+  return found == e;
+}
+
+int
+service_hold_export (struct service *service, struct session_hold *h, struct export *e)
+{
+  int ret = sessions_hold (service->sessions, h, e);
+
+  if (ret < 0 || service_has_export (service, e))
+    return ret;
+  sessions_release (service->sessions, h, true);
+  return -ENOENT;
+}
+
 /* Keep clients away from it. */
 static int
 hold (struct service *service, struct session_hold *h, struct export *e)
 {
-  int ret = sessions_hold (service->sessions, h, e);
+  int ret = service_hold_export (service, h, e);
 
-  if (ret < 0)
+  if (ret == -ENOENT)
+    service_say_unknown (service, export_name (e));
+  else if (ret < 0)
     log_error ("export \"%s\": has a client, or is being changed already: detach its client first",
                export_name (e));
   return ret;
