@@ -20,7 +20,7 @@
 #include "units.h"
 
 /* A page that no export has. Whoever walks the map, and does not know where that will lead, has it locked shared, before any range of pages;
- * whoever changes the size or what is promised, or lets pages pass, exclusive. */
+ * whoever changes the size, or lets pages pass, exclusive. It may be held across I/O. */
 #define SHAPE (UINT64_MAX - 1)
 
 struct export
@@ -29,6 +29,7 @@ struct export
   struct rangelock ranges;
   _Atomic unsigned nusers; /* export_hold */
   char *name, *pattern, *given;
+  struct mutex promising;      /* before SHAPE: what is promised, and the size */
   _Atomic uint64_t size_bytes; /* changed under SHAPE */
   uint64_t number;
   uint32_t readahead_npages;
@@ -39,7 +40,6 @@ struct export
   struct mutex mutex;        /* all below; a leaf */
   struct export_terms terms; /* reserve and limit are the account's */
   struct export_plan plan;
-  uint64_t noted_idle_ns;
   struct stats stats[EXPORT_NOPS];
 };
 

@@ -157,6 +157,21 @@ resize (struct export *e, uint64_t npages)
   return 0;
 }
 
+/* => holds e->promising. Could the drum promise it? */
+static int
+try_promise_locked (struct export *e, uint64_t npages)
+{
+  struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
+  int ret;
+
+  mutex_assert_held (&e->promising);
+  want.nsize = npages;
+  ret = export_promise_pages (e, &want, false);
+  if (ret == 0)
+    export_promise_pages (e, &had, true);
+  return ret;
+}
+
 int
 export_prepare_resize (struct export *e, uint64_t size_bytes)
 {
@@ -172,6 +187,11 @@ export_prepare_resize (struct export *e, uint64_t size_bytes)
   }
   if (size_bytes < reserve)
     return export_refuse_promise (e, "size", size_bytes, "reserve", reserve);
+  mutex_lock (&e->promising);
+  ret = try_promise_locked (e, size_bytes >> PAGE_SHIFT);
+  mutex_unlock (&e->promising);
+  if (ret < 0)
+    return ret;
   ret = pagemap_create (size_bytes >> PAGE_SHIFT, &map); /* takes addresses, and no memory */
   if (ret < 0)
     log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
@@ -189,9 +209,11 @@ export_resize (struct export *e, uint64_t size_bytes)
 
   if (size_bytes == 0 || size_bytes % PAGE_BYTES)
     return -EINVAL;
+  mutex_lock (&e->promising);
   lock_shape (e, &shape, true);
   ret = resize (e, size_bytes >> PAGE_SHIFT);
   unlock_shape (e, &shape);
+  mutex_unlock (&e->promising);
   return ret;
 }
 
@@ -274,8 +296,10 @@ pass (struct export *from, struct export *to)
   ret = pages_pass (&from->pages, &to->pages, npages_of_both (from, to));
   if (ret < 0)
     drum_pass_account (d, in, out, n, true, &shortage);
-  else
+  else {
     uuid_clear (from->swap_uuid); /* whose pages come now, nobody knows */
+    uuid_clear (to->swap_uuid);
+  }
   return ret;
 }
 

@@ -69,13 +69,21 @@ export_refuse_promise (const struct export *e, const char *what, uint64_t bytes,
   return -EINVAL;
 }
 
-/* => holds the shape. */
+/* => holds e->promising. */
 static int
-set_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
+set_promise_locked (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
 {
   struct room_promise want = { .nsize = npages_of (e),
                                .nreserved = reserve_bytes >> PAGE_SHIFT,
                                .nlimit = limit_bytes >> PAGE_SHIFT };
+
+  mutex_assert_held (&e->promising);
+  if (force && want.nreserved > want.nsize) { /* it shrank when the server was killed, say */
+    log_warning ("export \"%s\": its reserve is as small as its size now", e->name);
+    want.nreserved = want.nsize;
+  }
+  if (force)
+    return export_promise_pages (e, &want, true);
 
   if (reserve_bytes % PAGE_BYTES || limit_bytes % PAGE_BYTES) {
     log_error ("export \"%s\": reserve and limit have to be multiples of %u bytes", e->name,
@@ -92,12 +100,11 @@ set_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, boo
 int
 export_promise (struct export *e, uint64_t reserve_bytes, uint64_t limit_bytes, bool force)
 {
-  struct rangelock_holder shape;
   int ret;
 
-  lock_shape (e, &shape, true);
-  ret = set_promise (e, reserve_bytes, limit_bytes, force);
-  unlock_shape (e, &shape);
+  mutex_lock (&e->promising);
+  ret = set_promise_locked (e, reserve_bytes, limit_bytes, force);
+  mutex_unlock (&e->promising);
   return ret;
 }
 
@@ -112,9 +119,9 @@ count_holes (const struct export *e, uint64_t page, uint64_t end)
   return n;
 }
 
-/* => holds the shape. */
+/* => holds e->promising. */
 static int
-fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
+fill_locked (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
 {
   uint64_t had = export_reserve_bytes (e), limit = export_limit_bytes (e), want;
   uint64_t first = offset >> PAGE_SHIFT, end = (offset + length + PAGE_BYTES - 1) >> PAGE_SHIFT;
@@ -136,7 +143,7 @@ fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_byte
                e->name, format_bytes (want, text[0]), format_bytes (limit, text[1]));
     return -ENOSPC;
   }
-  ret = set_promise (e, want, limit, false);
+  ret = set_promise_locked (e, want, limit, false);
   if (ret == 0)
     *reserve_bytes = want;
   return ret;
@@ -145,12 +152,11 @@ fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_byte
 int
 export_fill (struct export *e, uint64_t length, uint64_t offset, uint64_t *reserve_bytes)
 {
-  struct rangelock_holder shape;
   int ret;
 
-  lock_shape (e, &shape, true);
-  ret = fill (e, length, offset, reserve_bytes);
-  unlock_shape (e, &shape);
+  mutex_lock (&e->promising);
+  ret = fill_locked (e, length, offset, reserve_bytes);
+  mutex_unlock (&e->promising);
   return ret;
 }
 

@@ -136,9 +136,9 @@ export_create (struct drum *d, const struct export_config *config, struct export
   e->nusers = 1;
   e->number = config->number;
   e->left_ns = (int64_t) (now_ns () - config->idle_ns);
-  e->noted_idle_ns = config->idle_ns;
   e->terms.weight = EXPORT_WEIGHT_DEFAULT;
   mutex_init (&e->mutex);
+  mutex_init (&e->promising);
   rangelock_init (&e->ranges);
   e->size_bytes = config->size_bytes;
   e->readahead_npages = config->readahead_bytes >> PAGE_SHIFT;
@@ -170,6 +170,7 @@ export_destroy (struct export *e)
     mapfile_close (e->pages.file);
   pagemap_destroy (e->pages.map);
   rangelock_destroy (&e->ranges);
+  mutex_destroy (&e->promising);
   mutex_destroy (&e->mutex);
   free_names (e);
   free (e);
@@ -252,43 +253,12 @@ export_set_plan (struct export *e, struct export_plan plan)
   mutex_unlock (&e->mutex);
 }
 
-uint64_t
-export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now)
-{
-  uint64_t idle_ns;
-
-  mutex_lock (&e->mutex);
-  idle_ns = export_idle_ns (e, now);
-  e->noted_idle_ns = idle_ns >= at_least_ns ? idle_ns : 0;
-  idle_ns = e->noted_idle_ns;
-  mutex_unlock (&e->mutex);
-  return idle_ns;
-}
-
-uint64_t
-export_noted_idle_ns (struct export *e)
-{
-  uint64_t ns;
-
-  mutex_lock (&e->mutex);
-  ns = e->noted_idle_ns;
-  mutex_unlock (&e->mutex);
-  return ns;
-}
-
-bool
+void
 export_count_client (struct export *e, int change)
 {
-  bool noted;
-
-  mutex_lock (
-    &e->mutex); /* so that whoever notes how long it was idle sees the client, or is seen by it */
   if (change < 0)
     atomic_store (&e->left_ns, (int64_t) now_ns ());
   atomic_fetch_add (&e->nclients, change);
-  noted = e->noted_idle_ns > 0;
-  mutex_unlock (&e->mutex);
-  return noted;
 }
 
 uint64_t
@@ -309,7 +279,9 @@ export_idle_ns (const struct export *e, uint64_t now)
 {
   int64_t last = (int64_t) export_last_ns (e), left = atomic_load (&e->left_ns);
 
-  last = left > last ? left : last;
+  last = last == 0 || left > last
+           ? left
+           : last; /* left is negative where it was idle for longer than the machine is up */
   return export_nclients (e) > 0 || last > (int64_t) now ? 0 : now - (uint64_t) last;
 }
 

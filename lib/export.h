@@ -105,13 +105,8 @@ uint64_t export_last_ns (
   const struct export
     *e); /* when its last request ended, now_ns; 0: there was none since the server started */
 
-/* For what outlives a restart: how long has nobody used it, if that is at least so long? Else 0. From then on it is known for idle, until
- * export_count_client. */
-uint64_t export_note_idle (struct export *e, uint64_t at_least_ns, uint64_t now);
-uint64_t export_noted_idle_ns (struct export *e); /* 0: it is not known for that */
-
-/* A client comes, or goes (-1): was it known for idle, which is to be put right before the client uses it? How many there are. */
-bool export_count_client (struct export *e, int change);
+/* A client comes, or goes (-1); how many there are. */
+void export_count_client (struct export *e, int change);
 unsigned export_nclients (const struct export *e);
 
 enum export_op { EXPORT_READ, EXPORT_WRITE, EXPORT_TRIM, EXPORT_ZERO, EXPORT_NOPS };
@@ -173,7 +168,7 @@ int export_extents (struct export *e, uint64_t length, uint64_t offset, bool one
  * With a state the manifest has to say first what is going to be, so that a start can finish what was interrupted
  * (state_finish_resize, state_finish_pass); and must not say so any more when the next client comes. */
 
-/* Before the manifest says so: may it have this size, as far as can be told? -EINVAL for what is no size, or less than the reserve; -ENOMEM: also said. */
+/* Before the manifest says so: may it have this size, as far as can be told? -EINVAL for what is no size, or less than the reserve; -ENOSPC, -ENOMEM: also said. */
 int export_prepare_resize (struct export *e, uint64_t size_bytes);
 
 /* Growing: the new pages have no slot, and, with lock=, no memory yet: export_touch. Shrinking: those beyond are freed. -EINVAL as export_create, and

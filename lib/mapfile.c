@@ -17,6 +17,7 @@
 
 #include "devio.h"
 #include "log.h"
+#include "mutex.h"
 #include "pagemap.h"
 #include "pagesum.h"
 
@@ -30,6 +31,7 @@ struct mapfile {
   uint64_t npages;
   _Atomic bool dirty;     /* written to since the last sync began */
   _Atomic int sync_error; /* of the first sync that failed */
+  struct mutex syncing;   /* one at a time: who finds nothing to do has waited for who does it */
 };
 
 static int
@@ -42,6 +44,7 @@ alloc (const char *dir, const char *name, uint64_t npages, struct mapfile **made
     log_error ("%s/%s: no memory for it", dir, name);
     return -ENOMEM;
   }
+  mutex_init (&mf->syncing);
   mf->io.fd = -1;
   mf->npages = npages;
   *made = mf;
@@ -53,6 +56,7 @@ mapfile_close (struct mapfile *mf)
 {
   if (mf->io.fd != -1)
     close (mf->io.fd);
+  mutex_destroy (&mf->syncing);
   free (mf->path);
   free (mf);
 }
@@ -266,13 +270,15 @@ mapfile_write (struct mapfile *mf, uint64_t page, const struct pagemap_entry *en
 int
 mapfile_sync (struct mapfile *mf)
 {
-  int ret = mf->sync_error;
+  int ret;
 
-  if (ret < 0 || !atomic_exchange (&mf->dirty, false))
-    return ret;
-  while (ret == 0 && fdatasync (mf->io.fd) == -1)
-    if (errno != EINTR)
-      mf->sync_error = ret = -errno;
+  mutex_lock (&mf->syncing);
+  ret = mf->sync_error;
+  if (ret == 0 && atomic_exchange (&mf->dirty, false))
+    while (ret == 0 && fdatasync (mf->io.fd) == -1)
+      if (errno != EINTR)
+        mf->sync_error = ret = -errno;
+  mutex_unlock (&mf->syncing);
   return ret;
 }
 

@@ -7,7 +7,7 @@
  * Order:   what is written here is in the page cache when mapfile_write returns: it outlives a SIGKILL at any moment, and a
  *          power failure once mapfile_sync has returned after it.
  * Unit:    pages of the export; ranges are half open.
- * Locking: none for mapfile_write, which may run from any number of threads at once, on different pages; mapfile_sync: one at a time.
+ * Locking: none for mapfile_write, which may run from any number of threads at once, on different pages, nor for mapfile_sync, which waits for another.
  * Memory:  only create, open, read and pass allocate; mapfile_write has 4 KiB on the stack.
  * Errors:  0 or -errno. What goes wrong at a start (create, open, read, finish, pass) is also said in one line through log.h, which
  *          names the file; what goes wrong later is the caller's to say.

@@ -11,6 +11,7 @@
 #include "export.h"
 #include "exports.h"
 #include "log.h"
+#include "manifest.h"
 #include "parse.h"
 #include "service-impl.h"
 #include "session.h"
@@ -112,18 +113,26 @@ begin_session (struct service *service, struct export *e, const struct session_n
   return ret;
 }
 
-/* => it has a session, and so nothing is being done to it. As long as the state says so all the same, which was to be changed and could not be, a start
- * would do it once more, to what clients have written since. */
+/* Is what the state says of an export not what it is while a client has it: that something is being done to it which is over (it could not be
+ * written), and which a start would do once more, to what clients have written since; that nobody has used it for a time; or
+ * nothing at all, since a removal did not succeed? */
+static bool
+is_misrepresented (struct service *service, const struct export *e)
+{
+  struct manifest_export known;
+
+  return service->state && (!state_export (service->state, export_number (e), &known) ||
+                            known.next_bytes || known.moving_to || known.idle);
+}
+
+/* A client has come, and has done nothing yet. */
 static int
 settle (struct service *service, const struct export *e)
 {
-  int ret = 0;
-
-  if (service->state && state_has_plan (service->state, export_number (e)))
-    ret = service_save (service);
-  if (ret < 0)
-    log_error ("export \"%s\" can't be opened: the state can't be changed", export_name (e));
-  return ret;
+  if (!is_misrepresented (service, e) || service_save (service) == 0)
+    return 0;
+  log_error ("export \"%s\" can't be opened: the state can't be changed", export_name (e));
+  return -EIO;
 }
 
 int
@@ -142,19 +151,21 @@ service_open (struct service *service, const char *text, const char *peer, struc
       if ((ret = make_from_template (service, name.export, text)) < 0)
         return ret;
     ret = begin_session (service, e, &name, text, peer, session);
-    if (ret == 0 && (ret = settle (service, e)) < 0)
+    if (ret == 0 && !service_has_export (service, e)) { /* it went before the session began */
       session_close (*session);
+      ret = -ENOENT;
+    }
     if (ret == 0)
       break;
     export_release (e);
     if (ret != -ENOENT)
       return ret;
   }
-  if (export_count_client (e, 1) && (ret = service_save (service)) < 0) {
+  export_count_client (e, 1); /* from here on it is not idle */
+  ret = settle (service, e);
+  if (ret < 0)
     service_close (service, *session);
-    return ret;
-  }
-  return 0;
+  return ret;
 }
 
 void
@@ -194,7 +205,7 @@ expire (struct service *service, struct export *e, uint64_t limit_ns)
   struct session_hold h;
   bool gone = false;
 
-  if (sessions_hold (service->sessions, &h, e) < 0)
+  if (service_hold_export (service, &h, e) < 0)
     return;
   if (export_idle_ns (e, now_ns ()) >= limit_ns) { /* no request since, either */
     log_notice ("export \"%s\": nobody has used it for %" PRIu64 " s: it goes", export_name (e),
@@ -215,6 +226,15 @@ service_expires (const struct service *service)
   return false;
 }
 
+/* What the state says of it. */
+static uint64_t
+noted_idle_ns (struct service *service, const struct export *e)
+{
+  struct manifest_export known;
+
+  return state_export (service->state, export_number (e), &known) ? known.idle * NS_PER_SECOND : 0;
+}
+
 void
 service_expire (struct service *service)
 {
@@ -227,7 +247,7 @@ service_expire (struct service *service)
     if (limit_ns > 0 && idle_ns >= limit_ns)
       expire (service, e, limit_ns);
     else if (limit_ns > 0 && service->state)
-      save |= idle_ns >= export_noted_idle_ns (e) + service_idle_step_ns (service, e);
+      save |= idle_ns >= noted_idle_ns (service, e) + service_idle_step_ns (service, e);
   }
   if (save)
     service_save (service);

@@ -13,6 +13,7 @@
 #include "export.h"
 #include "exports.h"
 #include "log.h"
+#include "manifest.h"
 #include "mapfile.h"
 #include "parse.h"
 #include "service-impl.h"
@@ -34,7 +35,16 @@ service_complain_export (const struct export_spec *spec, int ret)
   return ret;
 }
 
-/* The object, with its map file if there is a state; config has all but the file. */
+/* Its map file goes, unless the state could not be brought to forget it. */
+static void
+remove_map (struct service *service, uint64_t number)
+{
+  struct manifest_export known;
+
+  if (service->state && !state_export (service->state, number, &known))
+    state_remove_map (service->state, number);
+}
+
 int
 service_create_export (struct service *service, const struct export_spec *spec,
                        struct export_config *config, bool is_new, struct export **e)
@@ -59,24 +69,21 @@ service_create_export (struct service *service, const struct export_spec *spec,
     service_complain_export (spec, ret);
     export_destroy (*e);
   }
-  if (ret < 0 && service->state && is_new)
-    state_remove_map (service->state, config->number);
+  if (ret < 0 && is_new)
+    remove_map (service, config->number);
   return ret;
 }
 
-/* It came to nothing, or goes: nothing of it stays. => it is not in the table. */
 void
 service_bury_export (struct service *service, struct export *e)
 {
-  if (service->state) {
+  if (service->state)
     state_forget (service->state, export_file (e));
-    state_remove_map (service->state, export_number (e));
-  }
+  remove_map (service, export_number (e));
   export_clear (e);
   export_release (e);
 }
 
-/* => holds service->creating, or is the start. It is in no table yet. */
 int
 service_bear_export (struct service *service, struct service_birth *birth)
 {
@@ -97,7 +104,6 @@ service_bear_export (struct service *service, struct service_birth *birth)
   return ret;
 }
 
-/* There is none of that name; text is what was asked for. */
 int
 service_say_unknown (struct service *service, const char *text)
 {
@@ -124,19 +130,41 @@ find (struct service *service, const char *name)
   return e;
 }
 
+bool
+service_has_export (struct service *service, const struct export *e)
+{
+  struct export *found = exports_get (service->exports, export_name (e));
+
+  if (found)
+    export_release (found);
+  return found == e;
+}
+
+int
+service_hold_export (struct service *service, struct session_hold *h, struct export *e)
+{
+  int ret = sessions_hold (service->sessions, h, e);
+
+  if (ret < 0 || service_has_export (service, e))
+    return ret;
+  sessions_release (service->sessions, h, true);
+  return -ENOENT;
+}
+
 /* Keep clients away from it. */
 static int
 hold (struct service *service, struct session_hold *h, struct export *e)
 {
-  int ret = sessions_hold (service->sessions, h, e);
+  int ret = service_hold_export (service, h, e);
 
-  if (ret < 0)
+  if (ret == -ENOENT)
+    service_say_unknown (service, export_name (e));
+  else if (ret < 0)
     log_error ("export \"%s\": has a client, or is being changed already: detach its client first",
                export_name (e));
   return ret;
 }
 
-/* => holds service->creating. A new one comes into the table, and the state. */
 int
 service_publish_export (struct service *service, struct service_birth *birth)
 {
@@ -153,6 +181,7 @@ service_publish_export (struct service *service, struct service_birth *birth)
   if (ret == 0 && (ret = service_save (service)) < 0) {
     export_hold (birth->export);
     exports_remove (service->exports, birth->export);
+    service_save (service); /* somebody else's may have named it */
   }
   if (ret < 0)
     log_error ("export \"%s\": can't be made: %s", birth->spec->name, strerror (-ret));

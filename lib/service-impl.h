@@ -10,6 +10,7 @@
 
 struct export_config;
 struct manifest;
+struct session_hold;
 struct manifest_export;
 
 /* Devices on their way into the drum. */
@@ -64,7 +65,13 @@ int service_bear_export (struct service *service, struct service_birth *birth);
 /* => the same. And it comes into the table and the state. */
 int service_publish_export (struct service *service, struct service_birth *birth);
 
-/* => holds it (sessions_hold), and *gone is false. It goes, first out of the state, and then out of the table:
+/* Is it in the table? With a session, or held, it stays there. */
+bool service_has_export (struct service *service, const struct export *e);
+
+/* Keep clients away from it: see sessions_hold. -ENOENT: it has gone. */
+int service_hold_export (struct service *service, struct session_hold *h, struct export *e);
+
+/* => holds it (service_hold_export), and *gone is false. It goes, first out of the state, and then out of the table:
  * whoever asks for it meanwhile waits. Then, once it is released, it is to be buried. */
 int service_withdraw_export (struct service *service, struct export *e, bool *gone);
 

@@ -86,8 +86,7 @@ choose_size (const struct service *service, struct export_spec *spec)
 }
 
 static int
-create_new (const struct service_config *config, struct service *service,
-            const struct export_spec *asked)
+create_new (struct service *service, const struct export_spec *asked)
 {
   const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
   struct export_spec spec = *asked;
@@ -95,7 +94,6 @@ create_new (const struct service_config *config, struct service *service,
   char given[GIVEN_BYTES];
   int ret;
 
-  (void) config;
   if (service_known_export (service, asked->name))
     return 0;
   if (service_removed_export (m, asked->name)) {
@@ -151,9 +149,9 @@ service_create_exports (const struct service_config *config, struct service *ser
     export_release (e);
   }
   if (ret == 0 && service_has_default (config))
-    ret = create_new (config, service, &spec);
+    ret = create_new (service, &spec);
   for (unsigned i = 0; i < config->nexports && ret == 0; i++)
-    ret = create_new (config, service, &config->exports[i]);
+    ret = create_new (service, &config->exports[i]);
   return ret;
 }
 

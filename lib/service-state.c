@@ -378,7 +378,7 @@ copy_text (const char *text)
 static int
 compose_export (const struct service *service, struct export *e, struct manifest_export *to)
 {
-  uint64_t step_ns = service_idle_step_ns (service, e);
+  uint64_t step_ns = service_idle_step_ns (service, e), idle_ns = export_idle_ns (e, now_ns ());
   struct export_plan plan;
 
   export_get_plan (e, &plan);
@@ -390,7 +390,7 @@ compose_export (const struct service *service, struct export *e, struct manifest
     .moving_to = plan.moving_to,
     .given = copy_text (export_given (e)),
     .pattern = copy_text (export_pattern (e)),
-    .idle = step_ns ? export_note_idle (e, step_ns, now_ns ()) / NS_PER_SECOND : 0,
+    .idle = step_ns && idle_ns >= step_ns ? idle_ns / NS_PER_SECOND : 0,
   };
   export_get_terms (e, &to->terms);
   return to->name && to->given && to->pattern ? 0 : -ENOMEM;

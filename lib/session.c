@@ -283,7 +283,7 @@ note_locked (struct sessions *s, struct client *client, uint64_t epoch)
   client->noting = false;
   client->noted = ret == 0 && client->epoch == epoch;
   pthread_cond_broadcast (&s->changed);
-  return ret;
+  return ret == -ENOENT ? -EIO : ret; /* that is said of exports that went */
 }
 
 /* Is that the same client? */
@@ -329,8 +329,8 @@ is_ousted_locked (struct sessions *s, const struct session *session)
   mutex_assert_held (&s->mutex);
   for (const struct ousted *o = s->ousted; o; o = o->next)
     if (o->export == session->export &&
-        (session->client && *o->key ? strcmp (o->key, session->client->key) == 0
-                                    : *o->peer && strcmp (o->peer, session->peer) == 0))
+        (session->client ? strcmp (o->key, session->client->key) == 0
+                         : !*o->key && *o->peer && strcmp (o->peer, session->peer) == 0))
       return true;
   return false;
 }

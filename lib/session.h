@@ -95,7 +95,7 @@ unsigned sessions_bar (struct sessions *s, const struct export *e);
 struct session_hold {
   const struct export *export;
   struct session_hold *next;
-  unsigned nwaiting;
+  _Atomic unsigned nwaiting; /* opens; also read without the mutex */
   bool released, gone;
 };
 

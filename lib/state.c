@@ -305,18 +305,26 @@ state_update (struct state *s,
   return ret;
 }
 
+/* Once nobody is changing it. */
 bool
-state_has_plan (struct state *s, uint64_t number)
+state_export (struct state *s, uint64_t number, struct manifest_export *known)
 {
   const struct manifest *m = &s->manifest;
-  bool has = false;
+  bool found = false, is_target = false;
 
-  mutex_lock (&s->mutex);
-  for (unsigned i = 0; i < m->nexports && !has; i++)
-    has = m->exports[i].moving_to == number ||
-          (m->exports[i].number == number && (m->exports[i].moving_to || m->exports[i].next_bytes));
-  mutex_unlock (&s->mutex);
-  return has;
+  mutex_lock (&s->updating);
+  for (unsigned i = 0; i < m->nexports; i++) {
+    is_target = is_target || m->exports[i].moving_to == number;
+    if (m->exports[i].number == number) {
+      *known = m->exports[i];
+      known->name = known->given = known->pattern = NULL;
+      found = true;
+    }
+  }
+  if (found && is_target)
+    known->moving_to = number;
+  mutex_unlock (&s->updating);
+  return found;
 }
 
 int
@@ -396,8 +404,6 @@ state_keep (struct state *s, struct mapfile *mf)
   struct mapfile **more;
 
   mutex_lock (&s->mutex);
-  while (s->syncing) /* that walks the files */
-    mutex_wait (&s->mutex, &s->synced);
   more = realloc (s->files, (s->nfiles + 1) * sizeof (struct mapfile *));
   if (more) {
     s->files = more;
@@ -421,14 +427,27 @@ state_forget (struct state *s, struct mapfile *mf)
   mutex_unlock (&s->mutex);
 }
 
+/* => s->syncing is ours, so none goes; some may come. NULL: there are not so many. */
+static struct mapfile *
+get_file (struct state *s, unsigned i)
+{
+  struct mapfile *mf;
+
+  mutex_lock (&s->mutex);
+  mf = i < s->nfiles ? s->files[i] : NULL;
+  mutex_unlock (&s->mutex);
+  return mf;
+}
+
 /* => s->syncing is ours. */
 static int
 sync_maps (struct state *s)
 {
+  struct mapfile *mf;
   int ret = 0;
 
-  for (unsigned i = 0; i < s->nfiles; i++) {
-    int err = mapfile_sync (s->files[i]);
+  for (unsigned i = 0; (mf = get_file (s, i)); i++) {
+    int err = mapfile_sync (mf);
 
     ret = ret < 0 ? ret : err;
   }
@@ -484,13 +503,9 @@ state_sync_names (struct state *s, struct mapfile *mf)
 
   if (!s->durable)
     return 0;
-  begin_sync (s);
   if (mf)
     ret = mapfile_sync (mf);
-  if (ret == 0 && fsync (s->dirfd) == -1)
-    ret = -errno;
-  end_sync (s);
-  return ret;
+  return ret == 0 && fsync (s->dirfd) == -1 ? -errno : ret;
 }
 
 int

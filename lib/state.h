@@ -46,8 +46,9 @@ int state_update (struct state *s,
                   int (*compose) (void *opaque, const struct manifest *before, struct manifest *m),
                   void *opaque);
 
-/* Does it say that something is being done to the export of this number as a whole, or that the pages of another are passing to it? */
-bool state_has_plan (struct state *s, uint64_t number);
+/* What the manifest says of an export by now, without its strings; false: nothing. moving_to is its own number where another's pages are
+ * passing to it. Waits for who changes the manifest. */
+bool state_export (struct state *s, uint64_t number, struct manifest_export *known);
 
 /* The map file of an export, a new one (npages, all holes; state_sync_names before the manifest names it) or one that is there. -EINVAL if it is of another size. */
 int state_map (struct state *s, uint64_t number, uint64_t npages, bool create, struct mapfile **mf);
@@ -78,7 +79,7 @@ int state_sync (struct state *s);
 /* What the maps say is durable; not what is on the devices. -EIO */
 int state_sync_maps (struct state *s);
 
-/* The names of all maps are durable, and this map, which may be new; NULL: none. */
+/* The names of all maps are durable, and this map, which may be new; NULL: none. Waits for no device. */
 int state_sync_names (struct state *s, struct mapfile *mf);
 
 #endif

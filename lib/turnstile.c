@@ -108,8 +108,10 @@ look_out_locked (struct turnstile *t, const struct flow *flow, uint64_t now_ns)
     return;
   atomic_store_explicit (&t->last, flow, memory_order_relaxed);
   t->changed_ns = now_ns;
-  if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS))
+  if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
     window_resume (&t->window, now_ns);
+    t->moved_ns = now_ns; /* until now nobody has looked */
+  }
 }
 
 /* => holds t->mutex. The flow's own place in the table, or one that nobody needs; or, when there is none near, somebody else's. */
@@ -234,7 +236,8 @@ admit_one_locked (struct turnstile *t)
   turn->begin_ns = has_rivals (t) ? now_ns () : 0;
   turn->round = t->round;
   t->npages += turn->npages;
-  t->moved_ns = turn->begin_ns;
+  if (turn->begin_ns)
+    t->moved_ns = turn->begin_ns;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
   return true;

@@ -16,6 +16,7 @@
 #include <sys/sysinfo.h>
 
 #include "lib/export.h"
+#include "lib/stats.h"
 #include "tests/random.h"
 #include "tests/scratch.h"
 #include "tests/stamp.h"
@@ -377,4 +378,20 @@ Test (export, a_huge_trim_is_fast, .timeout = 10)
   cr_assert_eq (export_trim (export, UINT64_C (1) << 42, 0), 0);
   cr_assert_eq (drum_nused (drum), 0);
   cr_assert_eq (export_npages_used (export), 0);
+}
+
+/* Longer than the machine is up; a request, or a client, ends it. */
+Test (export, idle_since_before_the_start)
+{
+  static const uint64_t month_ns = UINT64_C (30) * 24 * 3600 * 1000000000;
+  struct export_config config = { .name = "x", .size_bytes = PAGE_BYTES, .idle_ns = month_ns };
+  uint64_t now;
+
+  cr_assert_eq (export_create (drum, &config, &export), 0);
+  cr_assert_geq (export_idle_ns (export, now_ns ()), month_ns);
+  export_count_client (export, 1);
+  cr_assert_eq (export_idle_ns (export, now_ns ()), 0);
+  now = now_ns ();
+  export_count_client (export, -1);
+  cr_assert_leq (export_idle_ns (export, now_ns ()), now_ns () - now);
 }

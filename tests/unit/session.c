@@ -459,13 +459,15 @@ Test (session, note_fails)
   expect_refused ("a", 2, -ENOSPC);
   expect_refused ("a", 2, -ENOSPC);
   expect_noted (3, 2);
+  atomic_store (&note_result, -ENOENT);
+  expect_refused ("a", 2, -EIO); /* the export is there */
   cr_assert_eq (session_begin (one), -ESTALE);
   expect_refused ("a", 1, -ESTALE);
   atomic_store (&note_result, 0);
   session_close (must_open ("a", 2));
-  expect_noted (4, 2);
+  expect_noted (5, 2);
   session_close (must_open ("a", 2));
-  expect_noted (4, 2);
+  expect_noted (5, 2);
   session_close (one);
 }
 

@@ -92,30 +92,6 @@ start_open (struct opener *o)
   cr_assert_eq (pthread_create (&o->thread, NULL, open_main, o), 0);
 }
 
-struct search {
-  const char *key;
-  bool found;
-};
-
-static void
-look (void *opaque, const char *key, uint64_t epoch)
-{
-  struct search *search = opaque;
-
-  (void) epoch;
-  search->found = search->found || strcmp (key, search->key) == 0;
-}
-
-/* Until it waits, or is through: before that nobody knows its ID, which is a new one. */
-static void
-wait_known (const struct opener *o)
-{
-  struct search search = { .key = str ("e%u@%s", o->export, o->id) };
-
-  while (sessions_clients (sessions, look, &search), !search.found)
-    sched_yield ();
-}
-
 static void
 expect_waits (struct opener *o)
 {
@@ -259,20 +235,19 @@ Test (session_holders, the_next_waits_for_what_is_under_way)
 
 Test (session_holders, who_comes_waits)
 {
-  struct opener elsewhere = OPENER ("c", 1, "x");
+  struct opener one = OPENER ("a", 1, "x"), two = OPENER ("", 0, "x"), elsewhere = one;
   struct session_hold hold, other;
 
   elsewhere.export = 1;
   for (unsigned gone = 0; gone < 2; gone++) {
-    struct opener a = OPENER (gone ? "a1" : "a0", 1, "x"), b = OPENER (gone ? "b1" : "b0", 1, "x");
+    struct opener a = one, b = two;
 
-    a.exclusive = b.exclusive = false;
     cr_assert_eq (sessions_hold (sessions, &hold, export_of (0)), 0);
     cr_assert_eq (sessions_hold (sessions, &other, export_of (0)), -EBUSY);
     start_open (&a);
     start_open (&b);
-    wait_known (&a);
-    wait_known (&b);
+    while (atomic_load (&hold.nwaiting) < 2)
+      sched_yield ();
     cr_assert_eq (try_open (&elsewhere), 0);
     cr_assert_eq (sessions_hold (sessions, &other, export_of (1)), -EBUSY);
     session_close (elsewhere.session);
@@ -358,9 +333,10 @@ Test (session_holders, held_while_one_is_noted)
   cr_assert_eq (sessions_hold (sessions, &hold, export_of (0)), 0);
   atomic_store (&go_on, true);
   expect_waits (&one);
-  sessions_release (sessions, &hold, false);
-  cr_assert_eq (join (&one), 0);
-  session_close (one.session);
+  while (atomic_load (&hold.nwaiting) < 1)
+    sched_yield ();
+  sessions_release (sessions, &hold, true);
+  cr_assert_eq (join (&one), -ENOENT);
 }
 
 /* ---- at random: many clients, operators and changes ---- */

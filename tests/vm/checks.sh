@@ -85,6 +85,15 @@ is () {
   fi
 }
 
+# The guest is to have drum-swapon and drum-swapoff.
+take_swapon () {
+  SWAPON=${SWAPON:-${DRUMCTL%/*}/drum-swapon}
+  for program in "$SWAPON" "${SWAPON%/*}/drum-swapoff"; do
+    [ -x "$program" ] || bad_usage "$program: is not there; build it, or say with SWAPON= where drum-swapon is"
+  done
+  vm_add_programs "$SWAPON" "${SWAPON%/*}/drum-swapoff"
+}
+
 finish () {
   [ "$failed" -eq 0 ] || vm_why
   echo "1..$((passed + failed))"

@@ -18,12 +18,15 @@
 #   vm_wait guest 'result:*'
 #   vm_stop_server
 #
+# More guests than one have names that begin with "guest": vm_guest=guest_a before vm_boot, vm_tell and the like says which is
+# meant; what they say comes as lines of "guest_a", and their numbers and results are vm_a_swap_in, vm_a_result and so on.
+#
 # From outside: PLUGIN (path of the plugin), DRUMCTL (drumctl), GUEST (folder made by ci/guest), NBDKIT (nbdkit).
 
 # => after vm_next: who said something (server, guest, ready, end), and what
 vm_who='' vm_line=''
-# => what was said last: the guest's step, its result; what vm_drumctl's drumctl said, a line each. And all that should
-# not have been said: lines of the guest's dmesg, wrong pages
+# => what was said last: the guest's step (any guest's), its result; what vm_drumctl's drumctl said, a line each. And all that
+# should not have been said: lines of a guest's dmesg, wrong pages
 vm_step='' vm_result='' vm_said='' vm_problems=''
 # => which of guest and server has ended, and in which step of the guest; that the time limit is over
 vm_over='' vm_late=''
@@ -37,7 +40,7 @@ vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wron
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
-vm_stdin=/dev/null vm_ram=320 vm_disks='' vm_initramfs='' vm_kernel='' vm_qmp=no
+vm_stdin=/dev/null vm_ram=320 vm_cpus=2 vm_guest=guest vm_disks='' vm_initramfs='' vm_kernel='' vm_qmp=no
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -51,7 +54,7 @@ vm_begin () {
   }
   vm_dir=$vm_new_scratch
   : >"$vm_dir/devices.log"
-  mkfifo "$vm_dir/queue" "$vm_dir/told"
+  mkfifo "$vm_dir/queue"
   exec 9<>"$vm_dir/queue"
   DRUM_CONTROL=$vm_dir/control
   export DRUM_CONTROL
@@ -176,27 +179,28 @@ vm_next () {
             vm_late="the time limit was over in step: $vm_step"
             return 1 ;;
           clock*) continue ;;
-          server|guest) vm_over="${vm_over:-the $vm_line ended in step: $vm_step}" ;;
+          server|guest*) vm_over="${vm_over:-the $vm_line ended in step: $vm_step}" ;;
         esac ;;
       server) printf '%s\n' "$vm_line" >>"$vm_dir/server.log" ;;
       drumctl) vm_said="$vm_said$vm_line
 " ;;
-      guest)
-        printf '%s\n' "$vm_line" >>"$vm_dir/guest.log"
+      guest*)
+        printf '%s\n' "$vm_line" >>"$vm_dir/$vm_who.log"
         vm_line=${vm_line#guest: }
+        vm_books=vm${vm_who#guest}
         # shellcheck disable=SC2086 # words are what is wanted
         case $vm_line in
           'step: '*) vm_step=${vm_line#step: } ;;
           'swap: '*)
-            vm_numbers vm_swap ${vm_line#swap: }
+            vm_numbers "${vm_books}_swap" ${vm_line#swap: }
             [ -n "$vm_disks" ] || vm_look || : ;;
           'devices: '*) vm_devices=$(printf %s "${vm_line#devices: }" | tr ';' '\n' | tee -a "$vm_dir/devices.log") ;;
-          'memload: seconds='*) vm_numbers vm_memload ${vm_line#memload: } ;;
+          'memload: seconds='*) vm_numbers "${vm_books}_memload" ${vm_line#memload: } ;;
           'dmesg: '*|'memload: page '*) vm_problems="$vm_problems$vm_line
 " ;;
           'result: '*)
-            vm_result=${vm_line#result: }
-            vm_numbers vm_result $vm_result ;;
+            eval "${vm_books}_result=\${vm_line#result: }"
+            vm_numbers "${vm_books}_result" ${vm_line#result: } ;;
         esac ;;
       *[!0-9]*) ;;
       # nbdkit's pid file is the queue itself: a line of digits.
@@ -307,7 +311,29 @@ vm_disk () {
   vm_disks="$vm_disks $1"
 }
 
-# vm_qemu ACCEL WORD...: boot the guest with these words on its command line, $vm_ram MiB of memory, and its disks.
+# vm_add_programs FILE...: the guest has them in /usr/sbin, with their libraries.
+vm_add_programs () {
+  vm_root=$vm_dir/programs
+  mkdir -p "$vm_root/usr/sbin"
+  for vm_program; do
+    # What libtool has not installed yet is elsewhere.
+    vm_real=${vm_program%/*}/.libs/${vm_program##*/}
+    [ -e "$vm_real" ] || vm_real=$vm_program
+    cp "$vm_real" "$vm_root/usr/sbin/"
+    ldd "$vm_real" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }'
+  done | sort -u | while read -r vm_library; do
+    mkdir -p "$vm_root${vm_library%/*}"
+    cp -L "$vm_library" "$vm_root$vm_library"
+  done
+  # The kernel unpacks one archive after the other.
+  vm_initramfs=$vm_dir/initramfs
+  {
+    cat "$GUEST/initramfs"
+    (cd "$vm_root" && find . | sort | cpio --quiet -o -H newc -R 0:0)
+  } >"$vm_initramfs"
+}
+
+# vm_qemu ACCEL WORD...: boot the guest with these words on its command line, $vm_cpus CPUs, $vm_ram MiB of memory, and its disks.
 # Two serial ports: the kernel's console, which goes to a file, and the guest's own lines, which go to the queue; what
 # vm_tell says comes to the latter. What QEMU itself says comes as lines of "qemu", and vm_ask_qemu speaks to it.
 vm_qemu () {
@@ -315,10 +341,14 @@ vm_qemu () {
   vm_append="console=ttyS0 quiet panic=-1 mitigations=off no_timer_check random.trust_cpu=on"
   shift
   vm_append="$vm_append $vm_kernel $*"
+  vm_books=vm${vm_guest#guest}
+  vm_numbers "${vm_books}_swap" seconds=0 used=0 size=0 in=0 out=0
+  vm_numbers "${vm_books}_memload" seconds=0 checked=0 rewritten=0 wrong=0 in=0 out=0
+  eval "${vm_books}_result=''"
   set -- -nodefaults -no-user-config -no-reboot -display none -monitor none \
-    -accel "$vm_qemu_accel" -cpu max -smp 2 -m "$vm_ram" -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
+    -accel "$vm_qemu_accel" -cpu max -smp "$vm_cpus" -m "$vm_ram" -kernel "$GUEST/vmlinuz" -initrd "${vm_initramfs:-$GUEST/initramfs}" \
     -append "$vm_append" -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
-    -serial "file:$vm_dir/console.log" -serial stdio
+    -serial "file:$vm_dir/$vm_guest.console.log" -serial stdio
   for vm_name in $vm_disks; do
     set -- "$@" -blockdev "file,node-name=$vm_name-file,filename=$vm_name" \
       -blockdev "raw,node-name=$vm_name,file=$vm_name-file" -device "virtio-blk-pci,drive=$vm_name"
@@ -328,8 +358,9 @@ vm_qemu () {
     vm_spawn qemu cat "$vm_dir/qmp.out"
     set -- "$@" -qmp pipe:qmp
   fi
-  vm_stdin=$vm_dir/told
-  vm_spawn guest env -C "$vm_dir" qemu-system-x86_64 "$@"
+  vm_stdin=$vm_dir/$vm_guest.told
+  [ -e "$vm_stdin" ] || mkfifo "$vm_stdin"
+  vm_spawn "$vm_guest" env -C "$vm_dir" qemu-system-x86_64 "$@"
   vm_stdin=/dev/null
 }
 
@@ -383,9 +414,9 @@ vm_accel () {
 
 # Pull the guest's plug, if it still has one, and read what it had said.
 vm_kill_guest () {
-  vm_signal KILL guest
+  vm_signal KILL "$vm_guest"
   vm_limit 10
-  while vm_runs guest; do
+  while vm_runs "$vm_guest"; do
     vm_next || break
   done
 }
@@ -400,7 +431,7 @@ vm_boot () {
 
 # vm_tell WORD...: to a guest that was booted with wait=1; see tests/vm/init. One that has gone does not mind.
 vm_tell () {
-  echo "$*" 1<>"$vm_dir/told"
+  echo "$*" 1<>"$vm_dir/$vm_guest.told"
 }
 
 # It has done enough.
@@ -418,13 +449,16 @@ vm_peak () {
 # vm_why: what the guest's console (which has the guest's own lines, too) and the server said last, as comments, for
 # somebody who looks for the fault.
 vm_why () {
-  if [ -s "$vm_dir/console.log" ]; then
-    echo "# the guest's console, the last 40 lines:"
-    tail -n 40 "$vm_dir/console.log" | tr -d '\r' | sed 's/^/#   /'
-  elif [ -s "$vm_dir/guest.log" ]; then
-    echo "# nothing came on the guest's console; qemu said:"
-    tail -n 40 "$vm_dir/guest.log" | sed 's/^/#   /'
-  fi
+  for vm_log in "$vm_dir"/guest*.told; do
+    vm_log=${vm_log%.told}
+    if [ -s "$vm_log.console.log" ]; then
+      echo "# the console of ${vm_log##*/}, the last 40 lines:"
+      tail -n 40 "$vm_log.console.log" | tr -d '\r' | sed 's/^/#   /'
+    elif [ -s "$vm_log.log" ]; then
+      echo "# nothing came on the console of ${vm_log##*/}; qemu said:"
+      tail -n 40 "$vm_log.log" | sed 's/^/#   /'
+    fi
+  done
   if [ -s "$vm_dir/look.log" ]; then
     echo "# drumctl list, the last 5 lines of what it complained about:"
     tail -n 5 "$vm_dir/look.log" | sed 's/^/#   /'

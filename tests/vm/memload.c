@@ -3,10 +3,10 @@
  * memload - fills more memory than the machine has and checks that every page comes back as it was
  *           written.
  *
- * Pattern: a page is known by its number and its version. Word i of it is mix (page, version) +
- *          i * STEP: every word on the machine differs from every other, one addition is all it
- *          takes to check one (this also runs under an emulator), and a word found in the wrong
- *          place says which page and version it is of. Version 0 is a page of zeroes: written so,
+ * Pattern: a page is known by its number and its version, and by its host's number. Word i of it is
+ *          mix (host, page, version) + i * STEP: every word on all hosts differs from every other, one
+ *          addition is all it takes to check one (this also runs under an emulator), and a word found in
+ *          the wrong place says which host, page and version it is of. Version 0 is a page of zeroes: written so,
  *          or released and not written since.
  * Memory:  2 bytes a page of its own, locked, so that what is expected is not lost with the swap.
  * Output:  once a second "memload: seconds=N checked=N rewritten=N wrong=N in=N out=N" (pages
@@ -35,6 +35,7 @@ enum {
   MAX_NEIGHBOURS = 16,  /* pages in a row at each random place */
   AHEAD_PAGES = 64,
   MAX_REPORTS = 20,
+  MAX_HOST = 255,
 };
 #define STEP UINT64_C (0x9e3779b97f4a7c15)
 
@@ -47,6 +48,7 @@ struct counts {
 static uint64_t *memory;
 static uint16_t *versions;
 static uint32_t npages;
+static uint16_t host;
 static struct counts total;
 static uint64_t first_in, first_out; /* /proc/vmstat at the start */
 static time_t start_seconds, last_seconds;
@@ -94,7 +96,7 @@ unmix (uint64_t x)
 static uint64_t
 first_word (uint32_t page, uint16_t version)
 {
-  return mix ((uint64_t) page << 16 | version);
+  return mix ((uint64_t) host << 48 | (uint64_t) page << 16 | version);
 }
 
 static uint64_t
@@ -102,7 +104,7 @@ random_word (void)
 {
   static uint64_t state;
 
-  return mix (state += STEP);
+  return mix ((state += STEP) + host);
 }
 
 static uint32_t
@@ -188,17 +190,18 @@ report_wrong (uint32_t page, const uint64_t *words, size_t first_wrong)
 {
   uint64_t word = words[first_wrong];
   uint64_t origin = unmix (word - first_wrong * STEP);
-  unsigned version = origin & UINT16_MAX;
+  uint64_t found = origin >> 16 & UINT32_MAX;
+  unsigned version = origin & UINT16_MAX, whose = origin >> 48;
   size_t n, i;
 
   for (n = 0, i = first_wrong; i < PAGE_WORDS; i++)
     n += words[i] == word + (word ? (i - first_wrong) * STEP : 0);
-  printf ("memload: page %" PRIu32 " is wrong from byte %zu on: version %u expected, ", page,
-          first_wrong * 8, (unsigned) versions[page]);
+  printf ("memload: page %" PRIu32 " is wrong from byte %zu on: version %u of host %u expected, ",
+          page, first_wrong * 8, (unsigned) versions[page], (unsigned) host);
   if (word == 0)
     printf ("zeroes found");
-  else if (origin >> 16 < npages && version > 0)
-    printf ("page %" PRIu64 " version %u found", origin >> 16, version);
+  else if (found < npages && version > 0 && whose <= MAX_HOST)
+    printf ("page %" PRIu64 " version %u of host %u found", found, version, whose);
   else
     printf ("%016" PRIx64 " found, which is of no page", word);
   printf (" (%zu of %zu words alike)\n", n, PAGE_WORDS - first_wrong);
@@ -303,8 +306,9 @@ keep_and_run (uint32_t nkept, const char *command)
 static void
 usage (void)
 {
-  die ("usage: memload -m MIB [-p PAGES] [-s SECONDS] [-w] [-k MIB -x COMMAND]\n"
+  die ("usage: memload -m MIB [-n HOST] [-p PAGES] [-s SECONDS] [-w] [-k MIB -x COMMAND]\n"
        "  -m  how much memory to fill\n"
+       "  -n  number of this host, 0 to 255: no other has the same patterns\n"
        "  -p  go on until so many pages have been swapped each way\n"
        "  -s  and for so many seconds at least\n"
        "  -w  and until SIGUSR1 comes\n"
@@ -327,17 +331,20 @@ parse_number (const char *s)
 int
 main (int argc, char *argv[])
 {
-  uint64_t mib = 0, kept_mib = 0, wanted_pages = 0, wanted_seconds = 0, least = 0;
+  uint64_t mib = 0, number = 0, kept_mib = 0, wanted_pages = 0, wanted_seconds = 0, least = 0;
   const char *command = NULL;
   uint32_t page;
   bool waits = false, enough;
   int c;
 
   setvbuf (stdout, NULL, _IOLBF, 0);
-  while ((c = getopt (argc, argv, "m:p:s:wk:x:")) != -1) {
+  while ((c = getopt (argc, argv, "m:n:p:s:wk:x:")) != -1) {
     switch (c) {
     case 'm':
       mib = parse_number (optarg);
+      break;
+    case 'n':
+      number = parse_number (optarg);
       break;
     case 'p':
       wanted_pages = parse_number (optarg);
@@ -358,9 +365,10 @@ main (int argc, char *argv[])
       usage ();
     }
   }
-  if (optind != argc || mib == 0 || mib > 1 << 20 || kept_mib > mib)
+  if (optind != argc || mib == 0 || mib > 1 << 20 || kept_mib > mib || number > MAX_HOST)
     usage ();
   npages = mib << 20 >> 12;
+  host = number;
 
   memory = mmap (NULL, (size_t) npages * PAGE_BYTES, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
