@@ -247,7 +247,8 @@ service_expire (struct service *service)
     if (limit_ns > 0 && idle_ns >= limit_ns)
       expire (service, e, limit_ns);
     else if (limit_ns > 0 && service->state)
-      save |= idle_ns >= noted_idle_ns (service, e) + service_idle_step_ns (service, e);
+      save |= idle_ns < noted_idle_ns (service, e) ||
+              idle_ns >= noted_idle_ns (service, e) + service_idle_step_ns (service, e);
   }
   if (save)
     service_save (service);

@@ -305,14 +305,13 @@ state_update (struct state *s,
   return ret;
 }
 
-/* Once nobody is changing it. */
 bool
 state_export (struct state *s, uint64_t number, struct manifest_export *known)
 {
   const struct manifest *m = &s->manifest;
   bool found = false, is_target = false;
 
-  mutex_lock (&s->updating);
+  mutex_lock (&s->mutex);
   for (unsigned i = 0; i < m->nexports; i++) {
     is_target = is_target || m->exports[i].moving_to == number;
     if (m->exports[i].number == number) {
@@ -323,7 +322,7 @@ state_export (struct state *s, uint64_t number, struct manifest_export *known)
   }
   if (found && is_target)
     known->moving_to = number;
-  mutex_unlock (&s->updating);
+  mutex_unlock (&s->mutex);
   return found;
 }
 

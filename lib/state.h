@@ -47,7 +47,7 @@ int state_update (struct state *s,
                   void *opaque);
 
 /* What the manifest says of an export by now, without its strings; false: nothing. moving_to is its own number where another's pages are
- * passing to it. Waits for who changes the manifest. */
+ * passing to it. Waits for nobody: another one may be under way. */
 bool state_export (struct state *s, uint64_t number, struct manifest_export *known);
 
 /* The map file of an export, a new one (npages, all holes; state_sync_names before the manifest names it) or one that is there. -EINVAL if it is of another size. */
