@@ -17,6 +17,9 @@
 void scratch_setup (void);
 void scratch_teardown (void);
 
+/* This is the test's, and needs to be freed by nobody: the leak sanitizer must find it somewhere. Returns it. */
+void *keep_for_test (void *mem);
+
 char *str (const char *fmt, ...) __attribute__ ((format (printf, 1, 2)));
 char *vstr (const char *fmt, va_list args) __attribute__ ((format (printf, 1, 0)));
 

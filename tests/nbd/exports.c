@@ -377,12 +377,14 @@ Test (exports, clients_wait_for_a_change)
     { EXPORT ("remove", "one"), 0, 0 },
   };
   struct faults *faults = faults_open (run_path ("faults"));
+  struct nbd_handle *other;
 
   livedrum_serve (&(struct server_options){
     .threads = 1,
     .params = PARAMS (dev_path ("a,size=4M"), "export=one,size=2M", "export=two,size=1M",
                       "export=other,size=1M", str ("state=%s", run_path ("state"))),
     .faults = run_path ("faults") });
+  other = must_open ("other");
   nbd = must_open ("one");
   write_as (nbd, 1, 0, 10);
   close_all ("one", nbd);
@@ -396,6 +398,8 @@ Test (exports, clients_wait_for_a_change)
     faults_wait (&rule->nacted, 1);
     cr_assert_eq (pthread_create (&opener.thread, NULL, opener_main, &opener), 0);
     client_close (must_open ("other")); /* others don't wait */
+    client_write_page (other, 9, i + 1, i);
+    client_expect_page (other, 9, i + 1, i);
     for (unsigned k = 0; k < TURNS; k++)
       sched_yield ();
     cr_assert_not (atomic_load (&opener.back), "it has been let in");
@@ -411,6 +415,7 @@ Test (exports, clients_wait_for_a_change)
     close_all ("one", opener.nbd);
   }
   server_wait_stderr (&srv, "there is no export \"one\"");
+  client_close (other);
 }
 
 /* ---- promises ---- */

@@ -279,7 +279,7 @@ Test (dialog, refuses_depth)
   puts_all (line);
   puts_all ("\n");
   turn ();
-  cr_assert_not_null (strstr (take (), "\"ok\":true"));
+  cr_assert_not_null (strstr (keep_for_test (take ()), "\"ok\":true"));
   line = nested (CONTROL_MAX_DEPTH + 1);
   assert_refused (line, strlen (line), "EINVAL");
   line = nested (10000);
@@ -306,7 +306,7 @@ Test (dialog, one_by_one)
   assert_state (DIALOG_RECEIVING);
   puts_all ("sion\":1,\"n\":4}\n");
   turn ();
-  cr_assert_str_eq (take (), "{\"version\":1,\"ok\":true,\"n\":4}\n");
+  cr_assert_str_eq (keep_for_test (take ()), "{\"version\":1,\"ok\":true,\"n\":4}\n");
 }
 
 /* A line of so many bytes, newline included. */
@@ -315,7 +315,7 @@ long_line (size_t bytes)
 {
   static const char begin[] = "{\"version\":1,\"n\":\"", end[] = "\"}\n";
   size_t nbegin = sizeof begin - 1, nend = sizeof end - 1;
-  char *line = malloc (bytes + 1);
+  char *line = keep_for_test (malloc (bytes + 1));
 
   memset (line, 'x', bytes);
   memcpy (line, begin, nbegin);
@@ -341,7 +341,7 @@ Test (dialog, length_is_bounded)
   line = long_line (CONTROL_MAX_REQUEST + 1);
   cr_assert_eq (put (line, CONTROL_MAX_REQUEST + 1), CONTROL_MAX_REQUEST);
   assert_state (DIALOG_SENDING);
-  reply = take ();
+  reply = keep_for_test (take ());
   cr_assert_not_null (strstr (reply, "EMSGSIZE"), "%s", reply);
   assert_state (DIALOG_OVER);
   cr_assert_eq (nasked, 2);
@@ -367,7 +367,7 @@ Test (dialog, any_chunks)
       } else if (dialog_state (dialog) == DIALOG_READY)
         turn ();
       else
-        all = str ("%s%s", all, take_by (1 + rng_below (&rng, 50)));
+        all = str ("%s%s", all, (char *) keep_for_test (take_by (1 + rng_below (&rng, 50))));
     expected = expected ? expected : all;
     cr_assert_str_eq (all, expected, "seed %" PRIu64, random_seed ());
   }
@@ -401,11 +401,11 @@ Test (dialog, defers)
   handler_ret = 0;
   now += 3600 * SECONDS;
   dialog_turn (dialog, true, now);
-  cr_assert_str_eq (take (), "{\"version\":1,\"ok\":true,\"n\":1}\n");
+  cr_assert_str_eq (keep_for_test (take ()), "{\"version\":1,\"ok\":true,\"n\":1}\n");
   assert_state (DIALOG_READY);
   turn ();
   cr_assert_eq (last_waited_ms, 0, "the clock is each request's own");
-  cr_assert_str_eq (take (), "{\"version\":1,\"ok\":true,\"n\":2}\n");
+  cr_assert_str_eq (keep_for_test (take ()), "{\"version\":1,\"ok\":true,\"n\":2}\n");
 }
 
 /* Asked for the first time is who has waited 0 ms, and nobody else. A handler that is due at once does not make us spin. */
@@ -513,8 +513,8 @@ Test (dialog, idle)
 Test (dialog, refuses)
 {
   dialog_refuse (dialog, EPERM, "who are \"you\"?");
-  cr_assert_str_eq (take (), "{\"version\":1,\"ok\":false,\"error\":\"who are "
-                             "\\\"you\\\"?\",\"errno\":\"EPERM\"}\n");
+  cr_assert_str_eq (keep_for_test (take ()), "{\"version\":1,\"ok\":false,\"error\":\"who are "
+                                             "\\\"you\\\"?\",\"errno\":\"EPERM\"}\n");
   assert_state (DIALOG_OVER);
 }
 

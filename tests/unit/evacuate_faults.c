@@ -171,6 +171,9 @@ run (job_main *main, void *dev)
   cr_assert_eq (jobs_start (jobs, JOB_REMOVE, NULL, 0, main, dev, &id), 0);
   cr_assert_eq (jobs_wait (jobs, id), 0);
   cr_assert_eq (jobs_get (jobs, id, &info), 0);
+  keep_for_test (info.device);
+  keep_for_test (info.error);
+  keep_for_test (info.warnings);
   fault.call = NO_CALL;
   return info;
 }

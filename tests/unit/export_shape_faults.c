@@ -396,13 +396,20 @@ write_file (int i, const struct content *c)
   close (fd);
 }
 
+static void
+forget_record (void)
+{
+  while (disk.n > 0)
+    free (disk.op[--disk.n].data);
+}
+
 /* Begin to record, with files that are as they are. */
 static void
 begin_record (void)
 {
   for (int i = 0; i < NMAPS; i++)
     load ((unsigned) i, &disk.base[i]);
-  disk.n = 0;
+  forget_record ();
   recording = true;
 }
 
@@ -438,6 +445,7 @@ check_end (int end, bool power, unsigned depth)
   nops = disk.n;
   for (unsigned i = 0; i < 3 && depth < 2 && nops > 0; i++)
     check_end (1 + (int) rng_below (&rng, (uint64_t) nops), i % 2, depth + 1);
+  forget_record ();
   disk = before[depth];
 }
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "lib/job.h"
+#include "tests/scratch.h"
 #include "lib/log.h"
 #include "lib/stats.h"
 #include "lib/units.h"
@@ -70,6 +71,9 @@ get (uint64_t id)
   struct job_info info;
 
   cr_assert_eq (jobs_get (jobs, id, &info), 0, "job %" PRIu64, id);
+  keep_for_test (info.device);
+  keep_for_test (info.error);
+  keep_for_test (info.warnings);
   return info;
 }
 

@@ -55,7 +55,7 @@ struct opener {
   bool exclusive;
 
   struct session *session;
-  char holder[200];
+  char holder[256];
   int ret;
   pthread_t thread;
   atomic_bool back;
@@ -333,6 +333,8 @@ Test (session_holders, held_while_one_is_noted)
   cr_assert_eq (sessions_hold (sessions, &hold, export_of (0)), 0);
   atomic_store (&go_on, true);
   expect_waits (&one);
+  while (atomic_load (&hold.nwaiting) < 1)
+    sched_yield ();
   sessions_release (sessions, &hold, true);
   cr_assert_eq (join (&one), -ENOENT);
 }
