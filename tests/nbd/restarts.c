@@ -5,9 +5,10 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -259,7 +260,7 @@ Test (restarts, what_is_over_is_said_before_anybody_comes)
 
 /* ---- killed in the midst of it ---- */
 
-enum { NEXPORTS = 12, MAX_PAGES = 192, ROUNDS = 40 };
+enum { NEXPORTS = 12, MAX_PAGES = 192, ROUNDS = 60, LOOK_MS = 5 };
 
 struct page {
   uint32_t writer, sequence; /* who wrote it; 0: nobody */
@@ -422,6 +423,32 @@ is_world (const struct world *world)
   return same && member_uint (control_status (control), "drum.used") == nused * PAGE_BYTES;
 }
 
+/* Until it is held, or done. */
+static void
+do_until_held (struct faults_rule *rule, const char *request)
+{
+  struct pollfd pfd = { .fd = control, .events = POLLIN };
+  json *reply, *job = NULL;
+
+  control_send (control, "%s", request);
+  while (atomic_load (&rule->nacted) == 0) {
+    if (poll (&pfd, 1, LOOK_MS) == 0)
+      continue;
+    reply = control_reply (control);
+    cr_assert (json_object_get_boolean (member (reply, "ok")), "%s: %s", request,
+               json_object_to_json_string (reply));
+    if (!json_object_object_get_ex (reply, "job", &job))
+      return;
+    if (json_object_is_type (job, json_type_object)) {
+      if (strcmp (member_str (job, "state"), "running") != 0)
+        return;
+      job = member (job, "id");
+    }
+    control_send (control, "'verb': 'wait', 'job': %" PRIu64 ", 'seconds': 0.01",
+                  json_object_get_uint64 (job));
+  }
+}
+
 /* Killed at any call of a change: it is done then, or nothing of it is, with each page where it belongs. */
 Test (restarts, killed_in_the_midst_of_a_change)
 {
@@ -436,7 +463,6 @@ Test (restarts, killed_in_the_midst_of_a_change)
   for (unsigned round = 0; round < random_steps (ROUNDS);) {
     struct faults_rule *rule;
     char *request;
-    bool held;
 
     for (unsigned i = 0; i < 3; i++)
       if (any_export (true) < NEXPORTS)
@@ -449,12 +475,7 @@ Test (restarts, killed_in_the_midst_of_a_change)
                        &(struct faults_plan){ .calls = FAULTS_WRITE | FAULTS_SYNC,
                                               .action = FAULTS_HOLD,
                                               .skip = rng_below (&rng, 14) });
-    control_send (control, "%s", request);
-    /* Either it is held, or it is done and nothing more comes. */
-    while (!(held = atomic_load (&rule->nacted) > 0) && rule->ncalls < 1)
-      sched_yield ();
-    nanosleep (&(struct timespec){ .tv_nsec = (long) rng_below (&rng, 30000000) }, NULL);
-    (void) held;
+    do_until_held (rule, request);
     livedrum_kill ();
     faults_remove (rule);
     options.params = PARAMS (a, b, "export=keep,size=1M", state);
