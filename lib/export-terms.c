@@ -84,7 +84,6 @@ set_promise_locked (struct export *e, uint64_t reserve_bytes, uint64_t limit_byt
   }
   if (force)
     return export_promise_pages (e, &want, true);
-
   if (reserve_bytes % PAGE_BYTES || limit_bytes % PAGE_BYTES) {
     log_error ("export \"%s\": reserve and limit have to be multiples of %u bytes", e->name,
                PAGE_BYTES);
@@ -94,7 +93,7 @@ set_promise_locked (struct export *e, uint64_t reserve_bytes, uint64_t limit_byt
     return export_refuse_promise (e, "size", e->size_bytes, "reserve", reserve_bytes);
   if (limit_bytes && limit_bytes < reserve_bytes)
     return export_refuse_promise (e, "limit", limit_bytes, "reserve", reserve_bytes);
-  return export_promise_pages (e, &want, force);
+  return export_promise_pages (e, &want, false);
 }
 
 int

@@ -10,18 +10,14 @@
 #include "export-impl.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
 #include "drum.h"
-#include "freerange.h"
 #include "log.h"
 #include "mapfile.h"
-#include "mutex.h"
 #include "pagemap.h"
 #include "pages.h"
 #include "pagesum.h"

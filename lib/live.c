@@ -58,6 +58,7 @@ struct task {
   bool force;
   char *to;            /* the other export; NULL */
   uint64_t size_bytes; /* that the export is to have */
+  enum job_kind kind;  /* of an export's */
 };
 
 static void resume_removals (struct live *live);
@@ -531,87 +532,67 @@ live_scrub (struct live *live, const char *path, uint64_t rate, uint64_t *job)
 }
 
 static int
-remove_export_main (struct job *job, void *opaque)
+change_export_main (struct job *job, void *opaque)
 {
   struct task *task = opaque;
-  int ret = service_remove_export (task->live->service, task->path);
+  struct service *service = task->live->service;
+  int ret;
 
   (void) job;
+  if (task->kind == JOB_EXPORT_MOVE)
+    ret = service_move_export (service, task->path, task->to);
+  else if (task->kind == JOB_EXPORT_RESIZE)
+    ret = service_resize_export (service, task->path, task->size_bytes);
+  else
+    ret = service_remove_export (service, task->path);
   task_free (task);
   return ret;
 }
 
+/* Remove it, give it another size, or move its pages (to; else NULL), as kind says. */
 static int
-resize_export_main (struct job *job, void *opaque)
+change_export (struct live *live, enum job_kind kind, const char *name, const char *to,
+               uint64_t size_bytes, uint64_t *job)
 {
-  struct task *task = opaque;
-  int ret = service_resize_export (task->live->service, task->path, task->size_bytes);
-
-  (void) job;
-  task_free (task);
-  return ret;
-}
-
-static int
-move_export_main (struct job *job, void *opaque)
-{
-  struct task *task = opaque;
-  int ret = service_move_export (task->live->service, task->path, task->to);
-
-  (void) job;
-  task_free (task);
-  return ret;
-}
-
-/* Uses up task; it may lack memory. */
-static int
-start_export_task (struct live *live, enum job_kind kind, const char *name, struct task *task,
-                   job_main *main, uint64_t *job)
-{
+  struct task *task;
   int ret = service_check_idle (live->service, name);
 
-  if (ret == 0 && task->to)
-    ret = service_check_idle (live->service, task->to);
-  task->live = live;
-  task->path = strdup (name);
-  if (ret == 0)
-    ret = complain (name,
-                    task->path ? jobs_start (live->jobs, kind, name, 0, main, task, job) : -ENOMEM);
+  if (ret == 0 && to)
+    ret = service_check_idle (live->service, to);
+  if (ret < 0)
+    return ret;
+  task = calloc (1, sizeof *task);
+  if (!task)
+    return complain (name, -ENOMEM);
+  *task = (struct task){ .live = live,
+                         .kind = kind,
+                         .path = strdup (name),
+                         .to = to ? strdup (to) : NULL,
+                         .size_bytes = size_bytes };
+  ret = task->path && (task->to || !to)
+          ? jobs_start (live->jobs, kind, name, 0, change_export_main, task, job)
+          : -ENOMEM;
   if (ret < 0)
     task_free (task);
-  return ret;
+  return complain (name, ret);
 }
 
 int
 live_remove_export (struct live *live, const char *name, uint64_t *job)
 {
-  struct task *task = calloc (1, sizeof *task);
-
-  return task ? start_export_task (live, JOB_EXPORT_REMOVE, name, task, remove_export_main, job)
-              : -ENOMEM;
+  return change_export (live, JOB_EXPORT_REMOVE, name, NULL, 0, job);
 }
 
 int
 live_resize_export (struct live *live, const char *name, uint64_t size_bytes, uint64_t *job)
 {
-  struct task *task = calloc (1, sizeof *task);
-
-  if (!task)
-    return -ENOMEM;
-  task->size_bytes = size_bytes;
-  return start_export_task (live, JOB_EXPORT_RESIZE, name, task, resize_export_main, job);
+  return change_export (live, JOB_EXPORT_RESIZE, name, NULL, size_bytes, job);
 }
 
 int
 live_move_export (struct live *live, const char *from, const char *to, uint64_t *job)
 {
-  struct task *task = calloc (1, sizeof *task);
-
-  if (!task || !(task->to = strdup (to))) {
-    free (task);
-    return -ENOMEM;
-  }
-  return start_export_task (live, JOB_EXPORT_MOVE, from, task, move_export_main, job);
+  return change_export (live, JOB_EXPORT_MOVE, from, to, 0, job);
 }
 
 static int

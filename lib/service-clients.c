@@ -226,13 +226,18 @@ service_expires (const struct service *service)
   return false;
 }
 
-/* What the state says of it. */
-static uint64_t
-noted_idle_ns (struct service *service, const struct export *e)
+/* Does the state say that it was idle for longer than it was, or for so much less that this is worth a note? */
+static bool
+is_idle_noted_wrong (struct service *service, const struct export *e, uint64_t idle_ns)
 {
   struct manifest_export known;
+  uint64_t noted_ns;
 
-  return state_export (service->state, export_number (e), &known) ? known.idle * NS_PER_SECOND : 0;
+  if (!service->state)
+    return false;
+  noted_ns =
+    state_export (service->state, export_number (e), &known) ? known.idle * NS_PER_SECOND : 0;
+  return idle_ns < noted_ns || idle_ns >= noted_ns + service_idle_step_ns (service, e);
 }
 
 void
@@ -246,9 +251,8 @@ service_expire (struct service *service)
 
     if (limit_ns > 0 && idle_ns >= limit_ns)
       expire (service, e, limit_ns);
-    else if (limit_ns > 0 && service->state)
-      save |= idle_ns < noted_idle_ns (service, e) ||
-              idle_ns >= noted_idle_ns (service, e) + service_idle_step_ns (service, e);
+    else if (limit_ns > 0 && !save)
+      save = is_idle_noted_wrong (service, e, idle_ns);
   }
   if (save)
     service_save (service);

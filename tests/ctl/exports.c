@@ -47,16 +47,6 @@ start (void)
   fake_start (replies);
 }
 
-static void
-expect_table (const char *golden, const char *const *args)
-{
-  struct result r = run_drumctl (args);
-
-  cr_assert_eq (r.status, 0, "%s", r.err);
-  cr_assert_str_eq (r.err, "");
-  expect_golden (golden, r.out);
-}
-
 /* ---- the table ---- */
 
 Test (exports, table)

@@ -224,3 +224,13 @@ expect_golden (const char *name, const char *text)
   cr_assert_str_eq (text, (char *) file_contents (path, NULL), "%s has:\n%s\ndrumctl prints:\n%s",
                     path, (char *) file_contents (path, NULL), text);
 }
+
+void
+expect_table (const char *golden, const char *const *args)
+{
+  struct result r = run_drumctl (args);
+
+  cr_assert_eq (r.status, 0, "%s", r.err);
+  cr_assert_str_eq (r.err, "");
+  expect_golden (golden, r.out);
+}

@@ -45,6 +45,9 @@ int session_end (struct session *s);
 /* What was printed must be what tests/ctl/golden/NAME has. DRUM_TEST_UPDATE=1: it becomes that. */
 void expect_golden (const char *name, const char *text);
 
+/* The same of what drumctl prints, and it says nothing else. */
+void expect_table (const char *golden, const char *const *args);
+
 /* Of every suite. */
 void setup (void);
 

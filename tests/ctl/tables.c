@@ -15,16 +15,6 @@
 
 TestSuite (tables, .init = fake_setup, .fini = scratch_teardown, .timeout = 60);
 
-static void
-expect_table (const char *golden, const char *const *args)
-{
-  struct result r = run_drumctl (args);
-
-  cr_assert_eq (r.status, 0, "%s", r.err);
-  cr_assert_str_eq (r.err, "");
-  expect_golden (golden, r.out);
-}
-
 Test (tables, list)
 {
   expect_table ("list", ARGS ("list"));
