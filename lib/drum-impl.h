@@ -49,6 +49,7 @@ struct drum {
   unsigned ndevices;
   struct device *device[DRUM_MAX_DEVICES]; /* by priority, highest first; equal ones as they came */
   struct placement placement;
+  struct rings *rings; /* or NULL */
 };
 
 /* Its slots, without those that are reserved, bad, or suspect. */
