@@ -207,39 +207,38 @@ request (const struct target *t, enum request what, bool large, uint32_t i, char
 
 /* n of them, from number first on. */
 static void
-requests (const struct target *t, enum request what, bool large, uint32_t first, unsigned n,
-          char *buf)
+requests (const struct target *t, enum request what, bool large, uint32_t first, unsigned n)
 {
+  static _Alignas(64) char buf[LARGE_PAGES * PAGE_BYTES];
   uint32_t end = large ? NLARGE : NSMALL;
 
+  for (unsigned i = 0; i < LARGE_PAGES; i++)
+    buf[i * PAGE_BYTES + PAGE_BYTES / 2] = 1; /* none is of zeroes */
   for (unsigned k = 0; k < n && what != NOTHING; k++)
     request (t, what, large, (first + k) % end, buf);
 }
 
 /* By itself, so that a profiler can be told to look at nothing else. */
 static __attribute__ ((noinline)) void
-timed (const struct target *t, enum request what, bool large, uint32_t first, unsigned n, char *buf)
+timed (const struct target *t, enum request what, bool large, uint32_t first, unsigned n)
 {
-  requests (t, what, large, first, n, buf);
+  requests (t, what, large, first, n);
 }
 
 /* CPU time of one, in ns. */
 static double
 measure (struct target *t, const struct figure *f)
 {
-  static _Alignas(64) char buf[LARGE_PAGES * PAGE_BYTES];
   unsigned n = f->large ? nlarge : nsmall;
   uint32_t *next = f->large ? &t->next_large : &t->next_small, first = *next;
   uint64_t begin_ns;
   double ns;
 
-  for (unsigned i = 0; i < LARGE_PAGES; i++)
-    buf[i * PAGE_BYTES] = (char) (i + 1);
-  requests (t, f->before, f->large, first, n, buf);
+  requests (t, f->before, f->large, first, n);
   begin_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID);
-  timed (t, f->timed, f->large, first, n, buf);
+  timed (t, f->timed, f->large, first, n);
   ns = (double) (clock_ns (CLOCK_THREAD_CPUTIME_ID) - begin_ns) / n;
-  requests (t, f->after, f->large, first, n, buf);
+  requests (t, f->after, f->large, first, n);
   frame.buf = NULL;
   *next = (first + n) % (f->large ? NLARGE : NSMALL);
   return ns;
@@ -355,9 +354,6 @@ static void
 make_target (struct target *t)
 {
   uint64_t npages = t->gib * GIB / PAGE_BYTES;
-  const struct figure fill_small = { "", NOTHING, WRITE, NOTHING, false };
-  const struct figure fill_large = { "", NOTHING, WRITE, NOTHING, true };
-
   random_begin ();
   make_frames (t);
   if (t->gib) {
@@ -367,10 +363,9 @@ make_target (struct target *t)
     place_small (t);
     claim_others (t);
   } else
-    for (uint32_t n = 0; n < NSMALL; n += nsmall)
-      measure (t, &fill_small);
-  for (uint32_t n = 0; n < NLARGE; n += nlarge)
-    measure (t, &fill_large);
+    requests (t, WRITE, false, 0, NSMALL);
+  requests (t, WRITE, true, 0, NLARGE);
+  frame.buf = NULL;
 }
 
 static void
