@@ -26,9 +26,10 @@ drum_create (uint32_t stripe_bytes, struct drum **dp)
   if (stripe_bytes < STRIPE_MIN_BYTES || stripe_bytes > STRIPE_MAX_BYTES ||
       (stripe_bytes & (stripe_bytes - 1)))
     return -EINVAL;
-  d = calloc (1, sizeof *d);
+  d = aligned_alloc (_Alignof(struct drum), sizeof *d);
   if (!d)
     return -ENOMEM;
+  memset (d, 0, sizeof *d);
   mutex_init (&d->admin);
   mutex_init (&d->lock);
   pthread_cond_init (&d->slots_returned, NULL);

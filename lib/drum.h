@@ -121,7 +121,7 @@ void drum_claim_account (struct drum *d, struct room_account *a, int change);
  * one is used already, or can't be used at all. */
 uint32_t drum_claim (struct drum *d, struct slot_run run);
 
-/* This slot will be claimed soon: have what that needs on its way from memory meanwhile. */
+/* This slot will be claimed, or freed, soon: have what that needs on its way from memory meanwhile. */
 void drum_prefetch (struct drum *d, uint32_t slot);
 
 /* Can this slot hold a page? */

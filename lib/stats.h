@@ -15,14 +15,13 @@
 
 enum { STATS_BUCKETS = 28 }; /* the last but one ends at 2^26 us, 67 s */
 
-/* The fields are stats.c's. */
+/* The fields are stats.c's. The requests that ended are those in the buckets. */
 struct stats {
-  _Alignas(64) _Atomic uint64_t nrequests;
+  _Alignas(64) _Atomic uint64_t nbegun;
   _Atomic uint64_t nbytes;  /* transferred without an error */
   _Atomic uint64_t nerrors; /* requests that failed */
   _Atomic uint64_t total_ns;
   _Atomic uint64_t last_ns; /* when a request ended, now_ns; 0: none has */
-  _Atomic uint32_t in_flight;
   _Atomic uint64_t bucket[STATS_BUCKETS];
 };
 
