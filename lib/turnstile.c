@@ -144,18 +144,25 @@ append (struct turnstile_queue *q, struct turnstile_turn *turn)
   q->last = turn;
 }
 
-/* => holds t->mutex. */
-static void
-queue_locked (struct turnstile *t, struct turnstile_turn *turn)
+/* => holds t->mutex. Its flow's place, where it is now, in the queue or without one. */
+static struct turnstile_flow *
+place_locked (struct turnstile *t, struct turnstile_turn *turn)
 {
   struct turnstile_flow *tf = find_flow_locked (t, turn->flow);
 
   mutex_assert_held (&t->mutex);
   if (!tf->queue[0].first && !tf->queue[1].first && tf->tag < t->virtual_time)
     tf->tag = t->virtual_time;
-  append (&tf->queue[turn->write], turn);
   tf->nhere++;
   turn->place = tf;
+  return tf;
+}
+
+/* => holds t->mutex. */
+static void
+queue_locked (struct turnstile *t, struct turnstile_turn *turn)
+{
+  append (&place_locked (t, turn)->queue[turn->write], turn);
   turn->waits = true;
   t->nwaiting++;
   /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
@@ -213,23 +220,16 @@ fits_locked (const struct turnstile *t, const struct turnstile_turn *turn)
          t->npages + turn->npages <= t->window.size;
 }
 
-/* => holds t->mutex. Let in the next one, if there is room. */
+/* => holds t->mutex. Let it in, as the next one, if there is room. */
 static bool
-admit_one_locked (struct turnstile *t)
+let_in_locked (struct turnstile *t, struct turnstile_turn *turn)
 {
-  struct turnstile_flow *reader = furthest_behind_locked (t, false);
-  struct turnstile_flow *writer = furthest_behind_locked (t, true);
-  bool write = !reader || (writer && is_writers (t, reader, writer));
-  struct turnstile_flow *tf = write ? writer : reader;
-  struct turnstile_turn *turn = tf->queue[write].first;
+  struct turnstile_flow *tf = turn->place;
 
   mutex_assert_held (&t->mutex);
   trim (t, turn);
   if (!fits_locked (t, turn) || !try_enter (t, true))
     return false;
-  t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
-  tf->queue[write].first = turn->next;
-  t->nwaiting--;
   if (t->virtual_time < tf->tag)
     t->virtual_time = tf->tag;
   tf->tag += cost (turn);
@@ -238,6 +238,25 @@ admit_one_locked (struct turnstile *t)
   t->npages += turn->npages;
   if (turn->begin_ns)
     t->moved_ns = turn->begin_ns;
+  return true;
+}
+
+/* => holds t->mutex. The next one of those who wait. */
+static bool
+admit_one_locked (struct turnstile *t)
+{
+  struct turnstile_flow *reader = furthest_behind_locked (t, false);
+  struct turnstile_flow *writer = furthest_behind_locked (t, true);
+  bool write = !reader || (writer && is_writers (t, reader, writer));
+  struct turnstile_queue *queue = &(write ? writer : reader)->queue[write];
+  struct turnstile_turn *turn = queue->first;
+
+  mutex_assert_held (&t->mutex);
+  if (!let_in_locked (t, turn))
+    return false;
+  t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
+  queue->first = turn->next;
+  t->nwaiting--;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
   return true;
@@ -299,17 +318,25 @@ wait_until_in (struct turnstile *t, struct turnstile_turn *turn)
   }
 }
 
+/* Come, and in if that takes no look at those who wait. */
+static bool
+come (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow, bool write,
+      uint32_t npages)
+{
+  turn->flow = flow;
+  turn->write = write;
+  turn->npages = npages;
+  turn->place = NULL;
+  return is_alone (t, flow) && try_enter (t, false);
+}
+
 uint32_t
 turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                  bool write, uint32_t npages)
 {
   bool waits;
 
-  turn->flow = flow;
-  turn->write = write;
-  turn->npages = npages;
-  turn->place = NULL;
-  if (is_alone (t, flow) && try_enter (t, false))
+  if (come (t, turn, flow, write, npages))
     return npages;
   sem_init (&turn->is_in, 0, 0);
   mutex_lock (&t->mutex);
@@ -323,6 +350,36 @@ turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct 
     wait_until_in (t, turn);
   sem_destroy (&turn->is_in);
   return turn->npages;
+}
+
+/* => holds t->mutex. Nobody is passed, and nobody told to wait. */
+static bool
+try_locked (struct turnstile *t, struct turnstile_turn *turn)
+{
+  admit_locked (t); /* with no rivals any more there may be room for those who wait */
+  if (t->nwaiting > 0)
+    return false;
+  place_locked (t, turn);
+  if (let_in_locked (t, turn))
+    return true;
+  turn->place->nhere--;
+  return false;
+}
+
+bool
+turnstile_try_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                     bool write, uint32_t npages)
+{
+  bool is_in;
+
+  if (come (t, turn, flow, write, npages))
+    return true;
+  mutex_lock (&t->mutex);
+  if (has_rivals (t))
+    look_out_locked (t, flow, now_ns ());
+  is_in = try_locked (t, turn);
+  mutex_unlock (&t->mutex);
+  return is_in;
 }
 
 /* => holds t->mutex. It did not come in without a look. */

@@ -96,6 +96,10 @@ unsigned turnstile_limit (const struct turnstile *t);
 uint32_t turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                           bool write, uint32_t npages);
 
+/* The same, but never sleeps: false if it would have to wait, and it has not come then. How many it may is in turn->npages. */
+bool turnstile_try_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                          bool write, uint32_t npages);
+
 /* Somebody who is in begins, now. */
 static inline void
 turnstile_see (struct turnstile *t, uint64_t now_ns)

@@ -299,6 +299,52 @@ Test (turnstile, limit_changes)
   cr_assert_eq ((uint32_t) t.state, 0);
 }
 
+/* Who tries is in when there is room, and else has not come: nobody waits because of it. */
+Test (turnstile, tries)
+{
+  struct turnstile_turn first, second;
+  struct client c[2];
+
+  cr_assert (turnstile_try_enter (&t, &first, NULL, false, 7));
+  cr_assert_eq (first.npages, 7);
+  cr_assert_not (turnstile_try_enter (&t, &second, NULL, false, 1));
+  cr_assert_eq (nwaiting (), 0);
+  start_waiting (&c[0], true);
+  turnstile_set_limit (&t, 2);
+  wait_turn (&c[0]);
+  cr_assert_not (turnstile_try_enter (&t, &second, NULL, false, 1));
+  start_waiting (&c[1], true);
+  turnstile_leave (&t, &first);
+  wait_turn (&c[1]);
+  finish (&c[0]);
+  cr_assert (turnstile_try_enter (&t, &second, NULL, true, 1));
+  turnstile_leave (&t, &second);
+  finish (&c[1]);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
+/* A reader that tries does not pass a writer that waits, nor does it slip in when one has left and the next is not yet in. */
+Test (turnstile, tries_do_not_slip_in)
+{
+  struct turnstile_turn turn;
+  struct client c[2];
+
+  start_in (&c[0], false);
+  start_waiting (&c[1], true);
+  cr_assert_not (turnstile_try_enter (&t, &turn, NULL, false, 1));
+  mutex_lock (&t.mutex);
+  sem_post (&c[0].may_leave);
+  while ((uint32_t) t.state != 0)
+    sched_yield ();
+  mutex_unlock (&t.mutex);
+  cr_assert_not (turnstile_try_enter (&t, &turn, NULL, false, 1));
+  wait_turn (&c[1]);
+  cr_assert_eq (c[1].turn, 2);
+  finish (&c[1]);
+  pthread_join (c[0].thread, NULL);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
 /* ---- flows ---- */
 
 enum { MANY = 256 };
@@ -568,6 +614,36 @@ Test (turnstile_flows, holds_its_window)
   cr_assert_eq (t.npages, 0);
 }
 
+/* Who tries is let in with what a turn may have, and not beyond the window. */
+Test (turnstile_flows, tries_the_window)
+{
+  struct turnstile_turn first, second;
+  struct client large;
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  make_rivals ();
+  cr_assert (turnstile_try_enter (&t, &first, &a, true, 3));
+  cr_assert_eq (first.npages, 3);
+  cr_assert_not (turnstile_try_enter (&t, &second, &b, false, 2));
+  cr_assert_eq (t.npages, 3);
+  cr_assert (turnstile_try_enter (&t, &second, &b, false, 1));
+  turnstile_leave (&t, &first);
+  turnstile_leave (&t, &second);
+  cr_assert (turnstile_try_enter (&t, &second, &b, false, 100));
+  cr_assert_eq (second.npages, 4);
+  turnstile_leave (&t, &second);
+  cr_assert (turnstile_try_enter (&t, &first, &a, false, 1));
+  start_waiting_of (&large, &a, true, 4);
+  cr_assert_not (turnstile_try_enter (&t, &second, &b, false, 1)); /* past one that waits */
+  turnstile_leave (&t, &first);
+  wait_turn (&large);
+  finish (&large);
+  cr_assert_eq (t.npages, 0);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    cr_assert_eq (t.flow[i].nhere, 0);
+}
+
 /* When the rival has gone, those who wait for the window go on at once with the next one that comes. */
 Test (turnstile_flows, window_ends)
 {
@@ -673,8 +749,11 @@ visitor_main (void *arg)
     struct turnstile_turn turn;
     int n;
 
-    turnstile_enter (&t, &turn, &of[rng_below (&rng, 3)], rng_below (&rng, 2),
-                     1 + (uint32_t) rng_below (&rng, 4));
+    const struct flow *flow = &of[rng_below (&rng, 3)];
+    bool write = rng_below (&rng, 2);
+    uint32_t npages = 1 + (uint32_t) rng_below (&rng, 4);
+    if (rng_below (&rng, 2) || !turnstile_try_enter (&t, &turn, flow, write, npages))
+      turnstile_enter (&t, &turn, flow, write, npages);
     n = atomic_fetch_add (&nin, 1) + 1;
     if (n > atomic_load (&most_in))
       atomic_store (&most_in, n);
