@@ -32,6 +32,18 @@ find_build ()
   slowdisk=$build/tests/faults/slowdisk
 }
 
+# machine DIR: what figures depend on beside the code: the machine, the disk that this folder is on, and what runs.
+machine ()
+{
+  local disk top
+  top=$(cd "$(dirname "$0")/.." && pwd)
+  disk=$(findmnt -no SOURCE -T "$1" | head -n1)
+  echo "$(awk -F ': *' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs," \
+    "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB of memory$(! grep -qw hypervisor /proc/cpuinfo || echo ', a virtual machine')"
+  echo "$(uname -srm), $(findmnt -no FSTYPE -T "$1" | head -n1) on $disk $(lsblk -ndo SIZE,TRAN,MODEL "$disk" 2>/dev/null || true)" | sed 's, *$,,; s,  *, ,g'
+  echo "drum $(git -C "$top" describe --always --tags --dirty 2>/dev/null || echo "of an unknown commit"), $(nbdkit --version), $(fio --version)"
+}
+
 # need DIR MIB
 need ()
 {
@@ -66,22 +78,48 @@ cleanup ()
   rm -rf "${own[@]}"
 }
 
+# on NAME COMMAND...: with the server, and all else, in $scratch/NAME.
+on ()
+{
+  local scratch=$scratch/$1
+  shift
+  "$@"
+}
+
 # --- a server
 
-# start_server SIZE DEVICE...: on $scratch/sock, steered by $scratch/control; with $preload, $threads, $options and $params, if they are set.
+# serve COMMAND...: in the background; $server is its process. await says when it is up.
+serve ()
+{
+  "$@" 2>"$scratch/server.log" &
+  server=$!
+  pids+=("$server")
+}
+
+# await COMMAND...: until that succeeds, if the server does not end before.
+await ()
+{
+  until "$@" >/dev/null 2>&1; do
+    kill -0 "$server" 2>/dev/null || die "$(basename "$scratch") does not start: $(cat "$scratch/server.log")"
+    sleep 0.05
+  done
+}
+
+# start_nbdkit ARGUMENT...: on $scratch/sock; with $preload, $threads and $options, if they are set.
+start_nbdkit ()
+{
+  rm -f "$scratch/pid" "$scratch/sock"
+  DRUM_FAULTS=$scratch/faults LD_PRELOAD=${preload:-} serve nbdkit -f --exit-with-parent -U "$scratch/sock" -P "$scratch/pid" \
+    ${threads:+-t "$threads"} ${options:-} "$@"
+  await test -s "$scratch/pid"
+}
+
+# start_server SIZE DEVICE...: the drum, steered by $scratch/control; with $params, if they are set.
 start_server ()
 {
   local size=$1
   shift
-  rm -f "$scratch/pid" "$scratch/sock"
-  DRUM_FAULTS=$scratch/faults LD_PRELOAD=${preload:-} nbdkit -f --exit-with-parent -U "$scratch/sock" -P "$scratch/pid" \
-    ${threads:+-t "$threads"} ${options:-} "$plugin" "$@" ${params:-} size="$size" control="$scratch/control" 2>"$scratch/server.log" &
-  server=$!
-  pids=("$server")
-  until [ -s "$scratch/pid" ]; do
-    kill -0 "$server" 2>/dev/null || die "nbdkit does not start: $(cat "$scratch/server.log")"
-    sleep 0.05
-  done
+  start_nbdkit "$plugin" "$@" ${params:-} size="$size" control="$scratch/control"
 }
 
 stop_server ()
@@ -141,4 +179,13 @@ report ()
     awk -v text="$2" -v a="$3" -v b="$4" -v unit="$5" \
       '{ printf "%-34s %.2f (%.2f..%.2f)   %s %.4g %s   %s %.4g %s\n", text, $1, $2, $3, a, $4, unit, b, $7, unit }'
   rm -f "$scratch/$1".{a,b,ratio}
+}
+
+# replace_part FILE NAME <TEXT: is then what FILE has between its lines <!-- NAME --> and <!-- /NAME -->.
+replace_part ()
+{
+  local first="^<!-- $2 -->\$" last="^<!-- /$2 -->\$"
+  [ "$(grep -nE "$first|$last" "$1" | cut -d: -f2- | xargs -d '\n')" = "<!-- $2 --> <!-- /$2 -->" ] ||
+    die "$1: has not one line <!-- $2 --> and then one line <!-- /$2 -->"
+  sed -i -e "\\,$first,r /dev/stdin" -e "\\,$first,,\\,$last,{ //!d }" "$1"
 }
