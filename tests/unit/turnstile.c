@@ -816,6 +816,69 @@ Test (turnstile_flows, may_not_adapt)
   cr_assert_eq (visit (&a, 100), 100);
 }
 
+/* ---- at random ---- */
+
+/* One flow reads and writes, on a device that is slow and fast by turns. Who tries is let in exactly if there is room, for as much of it as a turn may
+ * have; and what is in is what was let in. */
+Test (turnstile_flows, tries_at_random)
+{
+  enum { MAX_IN = 64 };
+  static struct turnstile_turn turns[MAX_IN];
+  struct turnstile_turn *in[MAX_IN], *unused[MAX_IN];
+  unsigned nin = 0, nunused = 0, nwindow = 0, nopen = 0, limit = 0;
+  struct rng rng = rng_for (3);
+  uint64_t slow_ns = 0;
+
+  window_init (&t.window);
+  turnstile_set_limit (&t, limit);
+  while (nunused < MAX_IN) {
+    unused[nunused] = &turns[nunused];
+    nunused++;
+  }
+  for (unsigned i = 0; i < random_steps (200000); i++) {
+    if (rng_below (&rng, 10000) == 0)
+      slow_ns = slow_ns ? 0 : 2 * MS;
+    if (rng_below (&rng, 1000) == 0)
+      turnstile_set_limit (&t, limit = rng_below (&rng, 2) * 8);
+    if (nunused > 0 && rng_below (&rng, 2)) {
+      struct turnstile_turn *turn = unused[--nunused];
+      uint32_t npages = 1 + (uint32_t) rng_below (&rng, 300), most;
+      uint64_t npages_before = t.npages;
+      bool is_in = turnstile_try_enter (&t, turn, &a, rng_below (&rng, 2), npages);
+      bool by_window = t.state >> 50 & 1, room;
+
+      most = by_window && npages > t.window.size ? t.window.size : npages;
+      room = (!limit || nin < limit) &&
+             (!by_window || npages_before == 0 || npages_before + most <= t.window.size);
+      cr_assert_eq (is_in, room, "step %u", i);
+      nwindow += by_window;
+      nopen += !by_window;
+      if (!is_in) {
+        unused[nunused++] = turn;
+        continue;
+      }
+      cr_assert_eq (turn->npages, most, "step %u: %u of %u", i, turn->npages, npages);
+      turnstile_see (&t, now_ns ());
+      in[nin++] = turn;
+    } else if (nin > 0) {
+      unsigned k = (unsigned) rng_below (&rng, nin);
+      uint64_t placed = 0;
+
+      atomic_fetch_add (&now, slow_ns + rng_below (&rng, 1000));
+      turnstile_leave (&t, in[k]);
+      unused[nunused++] = in[k];
+      in[k] = in[--nin];
+      for (unsigned m = 0; m < nin; m++)
+        placed += in[m]->place ? in[m]->npages : 0;
+      cr_assert_eq (t.npages, placed, "step %u", i);
+      cr_assert_eq ((uint32_t) t.state, nin);
+    }
+  }
+  while (nin > 0)
+    turnstile_leave (&t, in[--nin]);
+  cr_assert (nwindow > 0 && nopen > 0, "%u with a window, %u without", nwindow, nopen);
+}
+
 /* ---- many threads, and a limit that changes ---- */
 
 enum { NTHREADS = 8, MOST = 3 };
@@ -829,7 +892,8 @@ visitor_main (void *arg)
 {
   struct rng rng = rng_for ((uintptr_t) arg);
 
-  for (unsigned i = 0; i < random_steps (3000); i++) {
+  for (unsigned i = 0, nsteps = random_steps (3000); i < nsteps; i++) {
+    bool slow = i < nsteps / 2; /* and then so fast that there is no window soon */
     struct turnstile_turn turn;
     int n;
 
@@ -841,8 +905,11 @@ visitor_main (void *arg)
     n = atomic_fetch_add (&nin, 1) + 1;
     if (n > atomic_load (&most_in))
       atomic_store (&most_in, n);
+    turnstile_see (&t, now_ns ());
     if (rng_below (&rng, 4) == 0)
       sched_yield ();
+    if (slow)
+      atomic_fetch_add (&now, MS / 4);
     atomic_fetch_sub (&nin, 1);
     turnstile_leave (&t, &turn);
     if (rng_below (&rng, 100) == 0)
@@ -859,6 +926,7 @@ run_visitors (void)
 {
   pthread_t thread[NTHREADS];
 
+  window_init (&t.window);
   for (unsigned i = 0; i < 3; i++)
     flow_init (&of[i]);
   for (uintptr_t i = 0; i < NTHREADS; i++)
@@ -867,6 +935,8 @@ run_visitors (void)
     pthread_join (thread[i], NULL);
   cr_assert_eq ((uint32_t) t.state, 0);
   cr_assert_eq (t.npages, 0);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    cr_assert_eq (t.flow[i].nhere[0] + t.flow[i].nhere[1], 0);
 }
 
 /* There are never more in than the highest limit, and nobody is forgotten. */
