@@ -97,20 +97,29 @@ unseen_ns (const struct turnstile *t, uint64_t now_ns)
   return now_ns > looked_ns ? now_ns - looked_ns : 0;
 }
 
-/* Is anybody in, or began not long ago? */
-static bool
-was_here (const struct turnstile *t, uint64_t now_ns)
-{
-  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
-
-  return (uint32_t) atomic_load (&t->state) > 0 || now_ns < seen_ns + TURNSTILE_RIVAL_NS;
-}
-
 /* Who comes: a flow, to read or to write. */
 static uintptr_t
 comer (const struct flow *flow, bool write)
 {
   return (uintptr_t) flow | write;
+}
+
+static uintptr_t
+flow_of (uintptr_t who)
+{
+  return who & ~(uintptr_t) 1;
+}
+
+/* Does he come while who came last wants it, too? Of flows, whose hosts know nothing of each other, those do that come within some time;
+ * but a host that reads what it has written has no rival in itself, unless it does not wait for the one before it asks for the other. */
+static bool
+is_rival (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
+{
+  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
+
+  if ((uint32_t) atomic_load (&t->state) > 0)
+    return true;
+  return flow_of (last) != flow_of (who) && now_ns < seen_ns + TURNSTILE_RIVAL_NS;
 }
 
 /* => holds t->mutex. Does anybody else wait, or is in? */
@@ -140,14 +149,17 @@ set_window_locked (struct turnstile *t)
 static void
 look_out_locked (struct turnstile *t, uintptr_t who, uint64_t now_ns)
 {
+  uintptr_t last = atomic_load_explicit (&t->last, memory_order_relaxed);
+
   mutex_assert_held (&t->mutex);
   if (has_rivals (t) && now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS &&
       !others_are_here_locked (t, who))
     atomic_fetch_and (&t->state, ~RIVALS);
-  if (atomic_load_explicit (&t->last, memory_order_relaxed) != who) {
+  if (last != who)
     atomic_store_explicit (&t->last, who, memory_order_relaxed);
+  if (last != who && is_rival (t, last, who, now_ns)) {
     t->changed_ns = now_ns;
-    if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
+    if (!(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
       window_resume (&t->window, now_ns);
       set_looked (t, now_ns); /* until now nobody has */
     }
