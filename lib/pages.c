@@ -228,6 +228,8 @@ chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry f
   c->move[i] = pagemap_has_slot (from) && drum_slot_returns (d, from.slot);
   c->grow[i] = !pagemap_has_slot (from);
   c->to[i] = (struct pagemap_entry){ .sum = sum };
+  if (!c->grow[i])
+    drum_prefetch (d, from.slot);
 }
 
 /* Give the slots of the runs, in order, to the pages that are to be placed, and gather their writes. */
