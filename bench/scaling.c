@@ -81,6 +81,7 @@ struct target {
 static char dir[4096];
 static unsigned nrounds = 15, nsmall = 1000, nlarge = 6, npairs = 50000;
 static int frames[NPARTS];
+static _Alignas(64) char buffer[LARGE_PAGES * PAGE_BYTES]; /* set_contents */
 
 /* Where this thread's I/O goes instead of to the device: data at buf to and from at. */
 static _Thread_local struct {
@@ -229,12 +230,10 @@ request (const struct target *t, enum request what, bool large, uint32_t i, char
 static void
 requests (const struct target *t, enum request what, bool large, uint32_t first, unsigned n)
 {
-  static _Alignas(64) char buf[LARGE_PAGES * PAGE_BYTES];
   uint32_t end = large ? NLARGE : NSMALL;
 
-  set_contents (buf, LARGE_PAGES);
   for (unsigned k = 0; k < n && what != NOTHING; k++)
-    request (t, what, large, (first + k) % end, buf);
+    request (t, what, large, (first + k) % end, buffer);
 }
 
 /* By itself, so that a profiler can be told to look at nothing else. */
@@ -387,6 +386,7 @@ fill_frames (void)
   static const struct target base;
 
   make_frames ();
+  set_contents (buffer, LARGE_PAGES);
   requests (&base, WRITE, false, 0, NSMALL);
   requests (&base, WRITE, true, 0, NLARGE);
   frame.buf = NULL;
