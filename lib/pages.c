@@ -350,9 +350,9 @@ static int
 chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
 {
   struct drum_demand want;
-  int ret = 0, error = 0;
+  int ret = 0, error = -EAGAIN;
 
-  for (unsigned tries = 0; ret == 0 && count_fate (c, PLACE, &want) > 0; tries++) {
+  for (unsigned tries = 0; ret == 0 && error < 0 && count_fate (c, PLACE, &want) > 0; tries++) {
     /* Not for the end of a move while some of our own, that only end when all are written, may be what it waits for. */
     bool may_wait = above == PRIO_ANY && (tries == 0 || c->n == 1);
 
