@@ -50,6 +50,7 @@ struct drum {
   uint64_t nsyncs;
   struct device *device[DRUM_MAX_DEVICES]; /* by priority, highest first; equal ones as they came */
   struct placement placement;
+  struct rings *rings; /* or NULL */
 };
 
 /* Its slots, without those that are reserved, bad, or suspect. */

@@ -44,7 +44,7 @@ bucket_of (uint64_t ns)
   return k < STATS_BUCKETS ? k : STATS_BUCKETS - 1;
 }
 
-void
+uint64_t
 stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
 {
   uint64_t now = now_ns (), ns = now - begin_ns;
@@ -56,6 +56,7 @@ stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
   add (&s->total_ns, ns);
   atomic_store_explicit (&s->last_ns, now, memory_order_relaxed);
   add (&s->bucket[bucket_of (ns)], 1);
+  return ns;
 }
 
 void

@@ -35,9 +35,9 @@ struct stats_snapshot {
 /* CLOCK_MONOTONIC. */
 uint64_t now_ns (void);
 
-/* A request begins: returns when. It ends: ret is its result, 0 or -errno. */
+/* A request begins: returns when. It ends: ret is its result, 0 or -errno; returns how long it took. */
 uint64_t stats_begin (struct stats *s);
-void stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret);
+uint64_t stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret);
 
 void stats_read (const struct stats *s, struct stats_snapshot *snapshot);
 
