@@ -31,6 +31,7 @@
 #include "log.h"
 #include "pagemap.h"
 #include "pagesum.h"
+#include "ring.h"
 #include "service.h"
 #include "tests/unit/served.h"
 #include "units.h"
@@ -273,7 +274,8 @@ start (struct target *t, const char *name)
                                    .ndevices = 1,
                                    .stripe_bytes = STRIPE_DEFAULT_BYTES,
                                    .size_bytes = 2 * t->gib * GIB, /* small, and large requests */
-                                   .checksum = true };
+                                   .checksum = true,
+                                   .io = RINGS_NEVER }; /* a ring knows nothing of frames */
 
   snprintf (t->device, sizeof t->device, "%s/%s-%s-%u", dir, name, t->size, t->used_percent);
   make_sparse (t->device, (nslots < SLOT_MAX ? nslots : SLOT_MAX) * PAGE_BYTES);
