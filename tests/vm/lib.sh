@@ -73,6 +73,8 @@ vm_make_scratch () {
 # that make removes what it had half written.
 vm_end () {
   trap '' HUP INT TERM
+  # With bash it may be empty here: that of a read that was interrupted.
+  IFS=' '
   # A signal may have come just after a process was started and before its id was noted.
   [ "${!:-}" = "$vm_newest" ] || vm_pids="$! $vm_pids"
   if [ -n "$vm_build" ]; then
