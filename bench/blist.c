@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "bench/measure.h"
 #include "blist.h"
 
 #define CPU   CLOCK_PROCESS_CPUTIME_ID /* what other processes take does not count */
@@ -47,27 +47,6 @@ struct bench {
   size_t nextents;
 };
 
-static uint64_t random_state;
-
-/* xorshift64* */
-static uint32_t
-below (uint32_t end)
-{
-  random_state ^= random_state >> 12;
-  random_state ^= random_state << 25;
-  random_state ^= random_state >> 27;
-  return (uint32_t) ((random_state * UINT64_C (0x2545F4914F6CDD1D) >> 32) * end >> 32);
-}
-
-static uint64_t
-now_ns (clockid_t clock)
-{
-  struct timespec t;
-
-  clock_gettime (clock, &t);
-  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
-}
-
 static void *
 new_memory (size_t bytes)
 {
@@ -76,21 +55,6 @@ new_memory (size_t bytes)
   if (mem == MAP_FAILED)
     err (EXIT_FAILURE, "mmap of %zu bytes", bytes);
   return mem;
-}
-
-static int
-by_value (const void *a, const void *b)
-{
-  double x = *(const double *) a, y = *(const double *) b;
-
-  return (x > y) - (x < y);
-}
-
-static double
-median (double *values, unsigned n)
-{
-  qsort (values, n, sizeof values[0], by_value);
-  return values[n / 2];
 }
 
 static void
@@ -111,7 +75,7 @@ begin (struct bench *b)
   b->bl = blist_create (new_memory (blist_bytes (b->nslots)), b->nslots);
   b->nextents = 0;
   b->ncalls = 0;
-  random_state = 88172645463325252;
+  random_begin ();
 }
 
 /* The trace begins here. */
@@ -155,10 +119,10 @@ replay (struct bench *b, size_t ndone)
     uint64_t begin_ns;
 
     restore (b);
-    begin_ns = now_ns (CPU);
+    begin_ns = clock_ns (CPU);
     for (size_t c = 0; c < b->ncalls; c++)
       replay_call (b, b->calls[c]);
-    ns[i] = (double) (now_ns (CPU) - begin_ns) / (double) ndone;
+    ns[i] = (double) (clock_ns (CPU) - begin_ns) / (double) ndone;
   }
   return median (ns, b->nrounds);
 }
@@ -175,11 +139,11 @@ replay_slowest (struct bench *b)
   for (unsigned i = 0; i < b->nrounds; i++) {
     restore (b);
     for (size_t c = 0; c < b->ncalls; c++) {
-      uint64_t begin_ns = now_ns (CLOCK_MONOTONIC);
+      uint64_t begin_ns = clock_ns (CLOCK_MONOTONIC);
       uint32_t ns;
 
       replay_call (b, b->calls[c]);
-      ns = (uint32_t) (now_ns (CLOCK_MONOTONIC) - begin_ns);
+      ns = (uint32_t) (clock_ns (CLOCK_MONOTONIC) - begin_ns);
       if (i == 0 || ns < fastest_ns[c])
         fastest_ns[c] = ns;
     }
@@ -200,7 +164,7 @@ bench_alloc_one (struct bench *b, unsigned used_percent)
 
   begin (b);
   for (uint32_t slot = 0; slot < b->nslots; slot++)
-    if (below (100) >= used_percent)
+    if (random_below (100) >= used_percent)
       blist_free (b->bl, slot, 1);
   save (b);
   for (uint32_t i = blist_nfree (b->bl) / 2; i > 0; i--)
@@ -219,7 +183,7 @@ bench_free_one (struct bench *b)
     err (EXIT_FAILURE, "malloc");
   begin (b);
   for (uint32_t i = 0; i < b->nslots; i++) {
-    uint32_t j = below (i + 1);
+    uint32_t j = random_below (i + 1);
     order[i] = order[j];
     order[j] = i;
   }
@@ -240,7 +204,7 @@ add_extent (struct bench *b, struct slot_run run)
 static void
 free_extent (struct bench *b)
 {
-  uint32_t i = below ((uint32_t) b->nextents);
+  uint32_t i = random_below ((uint32_t) b->nextents);
   struct slot_run run = b->extents[i];
 
   b->extents[i] = b->extents[--b->nextents];
@@ -279,7 +243,7 @@ bench_free32_alloc32 (struct bench *b)
   for (uint32_t slot = 0; slot + 64 <= b->nslots; slot += 64) {
     add_extent (b, (struct slot_run){ slot, 32 });
     for (uint32_t i = 32; i < 64; i++)
-      if (below (5) == 0)
+      if (random_below (5) == 0)
         blist_free (b->bl, slot + i, 1);
   }
   save (b);
@@ -312,10 +276,10 @@ bench_aged (struct bench *b, const char *what, unsigned used_percent, uint32_t n
   begin (b);
   blist_free (b->bl, 0, b->nslots);
   for (uint64_t aged = 0; aged < AGE * (uint64_t) b->nslots; aged += n_min + spread / 2)
-    request (b, used_percent, n_min + below (spread));
+    request (b, used_percent, n_min + random_below (spread));
   save (b);
   for (; b->ncalls < NCALLS_MAX - 1000; nrequests++)
-    request (b, used_percent, n_min + below (spread));
+    request (b, used_percent, n_min + random_below (spread));
   snprintf (name, sizeof name, "%s_%upct", what, used_percent);
   print (b, name, replay (b, nrequests), "ns");
   snprintf (name, sizeof name, "%s_%upct_request", what, used_percent);
@@ -350,7 +314,7 @@ bench_fail_first (struct bench *b, bool cut)
   if (cut)
     blist_free (b->bl, 0, b->nslots);
   for (uint32_t slot = 0; slot + 1001 <= b->nslots; slot += n + 1) {
-    n = 65 + below (936);
+    n = 65 + random_below (936);
     if (cut)
       blist_fill (b->bl, slot + n, 1, &nwere_free);
     else
@@ -368,10 +332,10 @@ bench_fail_first (struct bench *b, bool cut)
 static double
 make_us (const struct bench *b, void *zeroed)
 {
-  uint64_t begin_ns = now_ns (CPU);
+  uint64_t begin_ns = clock_ns (CPU);
 
   blist_free (blist_create (zeroed, b->nslots), 0, b->nslots);
-  return (double) (now_ns (CPU) - begin_ns) / 1e3;
+  return (double) (clock_ns (CPU) - begin_ns) / 1e3;
 }
 
 /* In fresh memory, which the kernel has to zero, page by page or a huge page at once; and in memory that is there. */
@@ -408,13 +372,13 @@ bench_stats (struct bench *b)
 
   begin (b);
   for (uint32_t slot = 0; slot < b->nslots; slot++)
-    if (below (100) >= 90)
+    if (random_below (100) >= 90)
       blist_free (b->bl, slot, 1);
   for (unsigned i = 0; i < b->nrounds; i++) {
-    uint64_t begin_ns = now_ns (CPU);
+    uint64_t begin_ns = clock_ns (CPU);
 
     blist_stats (b->bl, &stats);
-    us[i] = (double) (now_ns (CPU) - begin_ns) / 1e3;
+    us[i] = (double) (clock_ns (CPU) - begin_ns) / 1e3;
   }
   print (b, "stats_90pct", median (us, b->nrounds), "us");
 }

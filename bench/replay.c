@@ -17,11 +17,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libnbd.h>
 
+#include "measure.h"
 #include "trace.h"
 
 enum { PAGE_WORDS = PAGE_BYTES / 8, MAX_CONNECTIONS = 64, PREFILL_PAGES = 32 };
@@ -49,15 +49,6 @@ static uint32_t nidle, nended, nconcurrent;
 static uint64_t *latencies_ns[TRACE_NKINDS];
 static uint32_t counts[TRACE_NKINDS];
 static uint64_t nmoved, nchecked; /* pages */
-
-static uint64_t
-now_ns (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000000000 + (uint64_t) t.tv_nsec;
-}
 
 static void *
 need (size_t n, size_t size)
@@ -175,7 +166,7 @@ mark (const struct trace_request *r, bool is_busy)
 static int
 ended (void *opaque, int *error)
 {
-  uint64_t now = now_ns ();
+  uint64_t now = clock_ns (CLOCK_MONOTONIC);
   struct slot *s = opaque;
   const struct trace_request *r = s->request;
 
@@ -208,7 +199,7 @@ send_request (const struct trace_request *r)
     nconcurrent = trace.nconcurrent - nidle;
   if (r->kind == TRACE_WRITE)
     new_contents (s->data, r->page, r->npages);
-  s->sent_ns = now_ns ();
+  s->sent_ns = clock_ns (CLOCK_MONOTONIC);
   switch (r->kind) {
   case TRACE_READ:
     cookie = nbd_aio_pread (nbd, s->data, length, offset, callback, 0);
@@ -333,7 +324,7 @@ run (const char *uri)
   double seconds;
   uint64_t began;
 
-  seed = now_ns () * STEP;
+  seed = clock_ns (CLOCK_MONOTONIC) * STEP;
   versions = need (trace.npages, sizeof *versions);
   busy = need (trace.npages, sizeof *busy);
   slots = need (trace.nconcurrent, sizeof *slots);
@@ -347,9 +338,9 @@ run (const char *uri)
 
   connect_all (uri);
   prefill ();
-  began = now_ns ();
+  began = clock_ns (CLOCK_MONOTONIC);
   replay ();
-  seconds = (double) (now_ns () - began) / 1e9;
+  seconds = (double) (clock_ns (CLOCK_MONOTONIC) - began) / 1e9;
   for (unsigned i = 0; i < nconnections; i++) {
     nbd_shutdown (connections[i], 0);
     nbd_close (connections[i]);

@@ -22,72 +22,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/measure.h"
 #include "export.h"
-#include "prealloc.h"
 #include "service.h"
 #include "tests/unit/served.h"
 #include "units.h"
 
 enum { NROUNDS = 5, NEXPORTS = 1000, NWRITES = 300000, FIRST_SLOT = 3, SPARE_SLOTS = 2000 };
-#define GIB UINT64_C (0x40000000)
-
-static uint64_t random_state = 88172645463325252;
 static char dir[4096], device[4200], state[4200];
-
-/* xorshift64* */
-static uint32_t
-below (uint32_t end)
-{
-  random_state ^= random_state >> 12;
-  random_state ^= random_state << 25;
-  random_state ^= random_state >> 27;
-  return (uint32_t) ((random_state * UINT64_C (0x2545F4914F6CDD1D) >> 32) * end >> 32);
-}
-
-int __wrap_prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
-                           uint64_t *missing_bytes);
-int __wrap_prealloc_file (int fd, const char *path, uint64_t size_bytes,
-                          const struct prealloc_watch *watch);
-
-int
-__wrap_prealloc_check (int fd, const char *path, uint64_t size_bytes, uint64_t promised_bytes,
-                       uint64_t *missing_bytes)
-{
-  (void) fd, (void) path, (void) size_bytes, (void) promised_bytes;
-  *missing_bytes = 0;
-  return 0;
-}
-
-int
-__wrap_prealloc_file (int fd, const char *path, uint64_t size_bytes,
-                      const struct prealloc_watch *watch)
-{
-  (void) fd, (void) path, (void) size_bytes, (void) watch;
-  return 0;
-}
 
 static double
 now_ms (clockid_t clock)
 {
-  struct timespec t;
-
-  clock_gettime (clock, &t);
-  return (double) t.tv_sec * 1e3 + (double) t.tv_nsec / 1e6;
-}
-
-static int
-by_value (const void *a, const void *b)
-{
-  double x = *(const double *) a, y = *(const double *) b;
-
-  return (x > y) - (x < y);
-}
-
-static double
-median (double *values, unsigned n)
-{
-  qsort (values, n, sizeof values[0], by_value);
-  return values[n / 2];
+  return (double) clock_ns (clock) / 1e6;
 }
 
 static void
@@ -95,16 +42,6 @@ print (const char *what, double value, const char *unit)
 {
   printf ("startup_%s_%s %.4g %s\n", what, unit, value, unit);
   fflush (stdout);
-}
-
-static void
-make_file (const char *path, uint64_t size_bytes)
-{
-  int fd = open (path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-  if (fd == -1 || ftruncate (fd, (off_t) size_bytes) == -1)
-    err (EXIT_FAILURE, "%s", path);
-  close (fd);
 }
 
 static void
@@ -154,7 +91,7 @@ write_map (uint64_t npages, bool in_order)
   if (fd == -1 || map == MAP_FAILED)
     err (EXIT_FAILURE, "%s", path);
   for (uint64_t i = 0; i < npages; i++) {
-    uint64_t k = in_order ? i : below ((uint32_t) i + 1);
+    uint64_t k = in_order ? i : random_below ((uint32_t) i + 1);
 
     map[i] = map[k];
     map[k] = UINT64_C (0x12345678) << 32 | (FIRST_SLOT + i);
@@ -171,7 +108,7 @@ bench_start (const char *name, uint64_t size_bytes, bool written, bool in_order)
   struct service service;
   char what[64];
 
-  make_file (device, size_bytes + SPARE_SLOTS * PAGE_BYTES);
+  make_sparse (device, size_bytes + SPARE_SLOTS * PAGE_BYTES);
   start (&service, size_bytes, true);
   service_stop (&service);
   if (written)
@@ -226,7 +163,7 @@ bench_exports (bool with_state)
       err (EXIT_FAILURE, "host-%u", i);
   }
   for (unsigned i = 0; i < NROUNDS; i++) {
-    make_file (device, GIB);
+    make_sparse (device, GIB);
     for (unsigned again = 0; again < 2; again++) {
       double begin = now_ms (CLOCK_MONOTONIC);
       uint64_t before = resident_kib ();
@@ -257,7 +194,7 @@ write_us (bool with_state)
   struct service service;
   double begin;
 
-  make_file (device, 2 * (uint64_t) NPAGES * PAGE_BYTES);
+  make_sparse (device, 2 * (uint64_t) NPAGES * PAGE_BYTES);
   start (&service, (uint64_t) NPAGES * PAGE_BYTES, with_state);
   memset (data, 1, sizeof data);
   for (unsigned i = 0; i < 2 * NPAGES; i++) /* there is memory for all of it */
@@ -265,8 +202,8 @@ write_us (bool with_state)
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID);
   for (unsigned i = 0; i < NWRITES; i++) {
     data[0] = (char) i;
-    if (export_write (served (&service), data, PAGE_BYTES, (uint64_t) below (NPAGES) * PAGE_BYTES) <
-        0)
+    if (export_write (served (&service), data, PAGE_BYTES,
+                      (uint64_t) random_below (NPAGES) * PAGE_BYTES) < 0)
       errx (EXIT_FAILURE, "a write fails");
   }
   begin = now_ms (CLOCK_PROCESS_CPUTIME_ID) - begin;

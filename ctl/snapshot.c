@@ -207,6 +207,7 @@ snapshot_from_reply (struct json_object *reply)
 
   snap->reply = reply;
   snap->version = field_text (server, "version");
+  snap->io = field_text (field_object (reply, "drum"), "io");
   snap->pid = field_number (server, "pid");
   snap->uptime = field_seconds (server, "uptime");
   if (field_is_there (server, "state")) {

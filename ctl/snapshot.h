@@ -73,6 +73,7 @@ struct job {
 struct snapshot {
   struct json_object *reply;
   const char *version;
+  const char *io; /* uring or sync */
   uint64_t pid;
   double uptime;
   const char *state_dir; /* NULL: without state= */

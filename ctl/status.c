@@ -224,11 +224,13 @@ print_state (const struct snapshot *snap)
 static void
 print (const struct snapshot *snap)
 {
-  char *version = text_printable (snap->version), uptime[TEXT_NUMBER], stripe[16];
+  char *version = text_printable (snap->version), *io = text_printable (snap->io);
+  char uptime[TEXT_NUMBER], stripe[16];
 
-  printf ("drum %s, pid %" PRIu64 ", up %s, stripe %s\n\n", version, snap->pid,
-          text_duration (snap->uptime, uptime), format_bytes (snap->stripe, stripe));
+  printf ("drum %s, pid %" PRIu64 ", up %s, stripe %s, io %s\n\n", version, snap->pid,
+          text_duration (snap->uptime, uptime), format_bytes (snap->stripe, stripe), io);
   free (version);
+  free (io);
   if (snap->state_dir)
     print_state (snap);
   print_rooms (snap);

@@ -60,17 +60,34 @@ bounce_touch (struct bounce *b)
   return memlock_touch (b->pool, POOL_BYTES);
 }
 
-void *
-bounce_get (struct bounce *b)
+/* => one is free, for this thread. */
+static void *
+take (struct bounce *b)
 {
   void *buffer;
 
-  while (sem_wait (&b->free) == -1 && errno == EINTR)
-    ;
   mutex_lock (&b->mutex);
   buffer = b->buffer[--b->nfree]; /* the one that was used last: it is the warmest */
   mutex_unlock (&b->mutex);
   return buffer;
+}
+
+void *
+bounce_get (struct bounce *b)
+{
+  while (sem_wait (&b->free) == -1 && errno == EINTR)
+    ;
+  return take (b);
+}
+
+void *
+bounce_try_get (struct bounce *b)
+{
+  int ret;
+
+  while ((ret = sem_trywait (&b->free)) == -1 && errno == EINTR)
+    ;
+  return ret == 0 ? take (b) : NULL;
 }
 
 void

@@ -48,41 +48,51 @@ copy (char *buffer, const struct iovec *iov, size_t bytes, bool to_buffer)
   }
 }
 
-static ssize_t
-call (int fd, off_t at, const struct iovec *iov, unsigned niov, bool write)
+void
+devio_begin (struct devio_op *op, const struct devio *io, off_t at, struct iovec *iov,
+             unsigned niov, bool write, void *buffer)
 {
-  ssize_t done = write ? pwritev (fd, iov, (int) niov, at) : preadv (fd, iov, (int) niov, at);
-
-  return done < 0 ? -errno : done;
+  op->io = io;
+  op->iov = iov;
+  op->niov = niov;
+  op->write = write;
+  op->at = at;
+  op->buffer = buffer;
+  op->most = op->max = buffer ? DEVIO_BUFFER_BYTES : SIZE_MAX;
+  op->nretries = 0;
 }
 
-/* One system call for the first max bytes of iov: how many it did, and how many it was asked for; or -errno. */
-static ssize_t
-step (const struct devio *io, off_t at, struct iovec *iov, unsigned niov, bool write, void *buffer,
-      size_t max, size_t *asked)
+const struct iovec *
+devio_next (struct devio_op *op, unsigned *niov)
 {
-  size_t sum = 0, excess;
+  size_t sum = 0;
   unsigned n = 0;
-  ssize_t done;
 
-  while (n < niov && sum < max)
-    sum += iov[n++].iov_len;
-  excess = sum > max ? sum - max : 0;
-  *asked = sum - excess;
-  if (buffer) {
-    struct iovec whole = { .iov_base = buffer, .iov_len = *asked };
+  while (n < op->niov && sum < op->max)
+    sum += op->iov[n++].iov_len;
+  op->excess = sum > op->max ? sum - op->max : 0;
+  op->asked = sum - op->excess;
+  op->ncall = n;
+  op->iov[n - 1].iov_len -= op->excess;
+  *niov = n;
+  if (!op->buffer)
+    return op->iov;
+  if (op->write)
+    copy (op->buffer, op->iov, op->asked, true);
+  op->whole = (struct iovec){ .iov_base = op->buffer, .iov_len = op->asked };
+  *niov = 1;
+  return &op->whole;
+}
 
-    if (write)
-      copy (buffer, iov, *asked, true);
-    done = call (io->fd, at, &whole, 1, write);
-    if (!write && done > 0)
-      copy (buffer, iov, (size_t) done, false);
-  } else {
-    iov[n - 1].iov_len -= excess;
-    done = call (io->fd, at, iov, n, write);
-    iov[n - 1].iov_len += excess;
-  }
-  return done;
+ssize_t
+devio_call (const struct devio_op *op)
+{
+  const struct iovec *iov = op->buffer ? &op->whole : op->iov;
+  int niov = op->buffer ? 1 : (int) op->ncall;
+  ssize_t done =
+    op->write ? pwritev (op->io->fd, iov, niov, op->at) : preadv (op->io->fd, iov, niov, op->at);
+
+  return done < 0 ? -errno : done;
 }
 
 /* Half of it, in whole pages. */
@@ -95,33 +105,53 @@ halve (size_t bytes)
 }
 
 int
+devio_done (struct devio_op *op, ssize_t done)
+{
+  op->iov[op->ncall - 1].iov_len += op->excess;
+  if (done == 0)
+    return -EIO; /* the file was cut, or the device is gone */
+  if (op->buffer && !op->write && done > 0)
+    copy (op->buffer, op->iov, (size_t) done, false);
+  if (done > 0 && op->io->align) {
+    done -= done % (ssize_t) op->io->align; /* the next call must begin there */
+    done = done ? done : -EAGAIN;
+  }
+  if (done > 0) {
+    op->at += done;
+    advance (&op->iov, &op->niov, (size_t) done);
+    if ((size_t) done == op->asked)
+      op->max = op->max <= op->most / 2 ? 2 * op->max : op->most;
+    op->nretries = 0;
+    return op->niov ? -EINPROGRESS : 0;
+  }
+  if (!is_transient ((int) -done) || ++op->nretries > DEVIO_RETRIES)
+    return done == -EDQUOT ? -ENOSPC : (int) done;
+  op->max = halve (op->asked);
+  return -EINPROGRESS;
+}
+
+int
+devio_go_on (struct devio_op *op)
+{
+  unsigned niov;
+  int ret;
+
+  while ((ret = devio_done (op, devio_call (op))) == -EINPROGRESS)
+    devio_next (op, &niov);
+  return ret;
+}
+
+int
 devio_transfer (const struct devio *io, off_t at, struct iovec *iov, unsigned niov, bool write,
                 void *buffer)
 {
-  size_t most = buffer ? DEVIO_BUFFER_BYTES : SIZE_MAX, max = most, asked;
-  unsigned nretries = 0;
+  struct devio_op op;
 
-  while (niov) {
-    ssize_t done = step (io, at, iov, niov, write, buffer, max, &asked);
-
-    if (done == 0)
-      return -EIO; /* the file was cut, or the device is gone */
-    if (done > 0 && io->align) {
-      done -= done % (ssize_t) io->align; /* the next call must begin there */
-      done = done ? done : -EAGAIN;
-    }
-    if (done > 0) {
-      at += done;
-      advance (&iov, &niov, (size_t) done);
-      if ((size_t) done == asked)
-        max = max <= most / 2 ? 2 * max : most;
-      nretries = 0;
-    } else if (!is_transient ((int) -done) || ++nretries > DEVIO_RETRIES)
-      return done == -EDQUOT ? -ENOSPC : (int) done;
-    else
-      max = halve (asked);
-  }
-  return 0;
+  if (!niov)
+    return 0;
+  devio_begin (&op, io, at, iov, niov, write, buffer);
+  devio_next (&op, &niov);
+  return devio_go_on (&op);
 }
 
 bool

@@ -35,20 +35,22 @@ struct device {
   struct health health;
 };
 
+/* What every request reads without the lock lies in other cache lines than what changes under it. */
 struct drum {
-  struct mutex admin; /* device changes; taken before lock */
-  struct mutex lock;  /* all below, but readers of space and nclosed take none */
-  struct space space; /* owner: struct device */
+  struct mutex admin;             /* device changes; taken before lock */
+  _Atomic unsigned nclosed;       /* devices that are not open; changed under lock */
+  struct space space;             /* owner: struct device; changed under lock */
+  _Alignas(64) struct mutex lock; /* all below */
+  unsigned nwaiting;              /* for slots_returned */
+  unsigned ndevices;
+  struct room room;
   pthread_cond_t slots_returned;
   pthread_cond_t sick; /* drum_next_sick has something to find; CLOCK_MONOTONIC */
   bool dismissed;      /* who waits for that is to go */
-  unsigned nwaiting;   /* for slots_returned */
   uint64_t nsyncs;
-  struct room room;
-  _Atomic unsigned nclosed; /* devices that are not open */
-  unsigned ndevices;
   struct device *device[DRUM_MAX_DEVICES]; /* by priority, highest first; equal ones as they came */
   struct placement placement;
+  struct rings *rings; /* or NULL */
 };
 
 /* Its slots, without those that are reserved, bad, or suspect. */

@@ -26,9 +26,10 @@ drum_create (uint32_t stripe_bytes, struct drum **dp)
   if (stripe_bytes < STRIPE_MIN_BYTES || stripe_bytes > STRIPE_MAX_BYTES ||
       (stripe_bytes & (stripe_bytes - 1)))
     return -EINVAL;
-  d = calloc (1, sizeof *d);
+  d = aligned_alloc (_Alignof(struct drum), sizeof *d);
   if (!d)
     return -ENOMEM;
+  memset (d, 0, sizeof *d);
   mutex_init (&d->admin);
   mutex_init (&d->lock);
   pthread_cond_init (&d->slots_returned, NULL);
@@ -490,6 +491,18 @@ drum_device_at (struct drum *d, uint32_t slot, uint32_t *device_slot)
   return dev;
 }
 
+void
+drum_set_rings (struct drum *d, struct rings *rings)
+{
+  d->rings = rings;
+}
+
+struct rings *
+drum_rings (const struct drum *d)
+{
+  return d->rings;
+}
+
 /* How an I/O at this slot of the device went. */
 static int
 note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
@@ -499,26 +512,33 @@ note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
   return ret;
 }
 
-int
-drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov, unsigned niov)
+void
+drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_io *io, unsigned n)
 {
-  uint32_t device_slot;
-  struct device *dev = drum_device_at (d, slot, &device_slot);
+  struct swapdev_io at[DRUM_TOGETHER];
+  struct device *dev[DRUM_TOGETHER];
+  uint32_t slot[DRUM_TOGETHER];
+  unsigned nfound = 0;
 
-  return dev ? note (d, dev, device_slot, swapdev_read (dev->swapdev, flow, device_slot, iov, niov))
-             : -EIO;
-}
+  for (unsigned i = 0; i < n; i++) {
+    struct swapdev_io *one = &at[nfound];
 
-int
-drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
-            unsigned niov)
-{
-  uint32_t device_slot;
-  struct device *dev = drum_device_at (d, slot, &device_slot);
-
-  return dev
-           ? note (d, dev, device_slot, swapdev_write (dev->swapdev, flow, device_slot, iov, niov))
-           : -EIO;
+    io[i].ret = -EIO;
+    dev[i] = drum_device_at (d, io[i].slot, &slot[i]);
+    if (!dev[i])
+      continue;
+    one->dev = dev[i]->swapdev;
+    one->flow = flow;
+    one->slot = slot[i];
+    one->iov = io[i].iov;
+    one->niov = io[i].niov;
+    one->write = write;
+    nfound++;
+  }
+  swapdev_transfer (at, nfound, d->rings);
+  for (unsigned i = 0, k = 0; i < n; i++)
+    if (dev[i])
+      io[i].ret = note (d, dev[i], slot[i], at[k++].ret);
 }
 
 void

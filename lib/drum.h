@@ -11,7 +11,7 @@
  *            slot for each they take. So a full drum can still be rewritten, in pieces and by turns.
  * Accounts:  each export's pages have one (room.h), with a reserve and a limit. What is promised never waits for others.
  * Locking:   admin (device changes; may sleep) before the drum's lock (short, never across I/O). What takes the lock holds
- *            it for at most DRUM_BATCH runs. drum_read, drum_write and drum_readahead take no lock.
+ *            it for at most DRUM_BATCH runs. drum_transfer and drum_readahead take no lock.
  * Memory:    everything at drum_create and drum_add.
  * Errors:    0 or -errno, outputs untouched on failure.
  */
@@ -24,12 +24,15 @@
 
 #include "blist.h"
 #include "room.h"
+#include "swapdev.h"
 
 struct drum;
 struct flow;
+struct rings;
 struct swapdev;
 
 enum {
+  DRUM_TOGETHER = SWAPDEV_TOGETHER,
   DRUM_BATCH = 256,        /* most slots in one drum_alloc, most runs in one drum_free */
   STRIPE_MIN_BYTES = 4096, /* a stripe is a power of two */
   STRIPE_MAX_BYTES = 4 << 20,
@@ -65,6 +68,10 @@ struct drum_return {
 
 /* -EINVAL unless stripe_bytes is a power of two in range. */
 int drum_create (uint32_t stripe_bytes, struct drum **d);
+
+/* Before the first transfer: what they use to be under way at once (ring.h), which outlives the drum; NULL: nothing. */
+void drum_set_rings (struct drum *d, struct rings *rings);
+struct rings *drum_rings (const struct drum *d);
 
 /* All requests have ended. Closes the devices, or, when a start failed, undoes them. */
 void drum_destroy (struct drum *d);
@@ -114,7 +121,7 @@ void drum_claim_account (struct drum *d, struct room_account *a, int change);
  * one is used already, or can't be used at all. */
 uint32_t drum_claim (struct drum *d, struct slot_run run);
 
-/* This slot will be claimed soon: have what that needs on its way from memory meanwhile. */
+/* This slot will be claimed, or freed, soon: have what that needs on its way from memory meanwhile. */
 void drum_prefetch (struct drum *d, uint32_t slot);
 
 /* Can this slot hold a page? */
@@ -132,11 +139,17 @@ int drum_sync (struct drum *d);
 /* The same for the device of this slot, which is used. */
 int drum_sync_slot (struct drum *d, uint32_t slot);
 
-/* Transfer whole pages, consecutive in the drum from slot on; all of the slots are allocated. As swapdev_read. */
-int drum_read (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
-               unsigned niov);
-int drum_write (struct drum *d, const struct flow *flow, uint32_t slot, struct iovec *iov,
-                unsigned niov);
+/* A transfer of whole pages, consecutive in the drum from slot on; all of the slots are allocated. Uses up iov. */
+struct drum_io {
+  uint32_t slot;
+  struct iovec *iov;
+  unsigned niov;
+  int ret; /* what came of it: see swapdev_transfer */
+};
+
+/* At most DRUM_TOGETHER; on several devices, or in several places, they are under way at once if the drum has rings. */
+void drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_io *io,
+                    unsigned n);
 void drum_readahead (struct drum *d, struct slot_run run);
 
 uint32_t drum_stripe_bytes (const struct drum *d);

@@ -23,11 +23,12 @@
  * whoever changes the size, or lets pages pass, exclusive. It may be held across I/O. */
 #define SHAPE (UINT64_MAX - 1)
 
+/* What every request reads lies in other cache lines than what others change. */
 struct export
 {
   struct pages pages;
-  struct rangelock ranges;
-  _Atomic unsigned nusers; /* export_hold */
+  _Alignas(64) struct rangelock ranges;
+  _Alignas(64) _Atomic unsigned nusers; /* export_hold */
   char *name, *pattern, *given;
   struct mutex promising;      /* before SHAPE: what is promised, and the size */
   _Atomic uint64_t size_bytes; /* changed under SHAPE */

@@ -352,16 +352,23 @@ finish_write (struct export *e, int ret)
   return ret == 0 && e->pages.state && state_syncs_writes (e->pages.state) ? export_flush (e) : ret;
 }
 
+/* A request begins: returns when. What it looks at first comes from memory meanwhile. */
+static uint64_t
+begin (struct export *e, enum export_op op, const struct cut *c)
+{
+  pagemap_prefetch (e->pages.map, cut_start (c));
+  return stats_begin (&e->stats[op]);
+}
+
 int
 export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
 {
   struct cut c = cut_range (length, offset);
-  uint64_t begin_ns = stats_begin (&e->stats[EXPORT_READ]);
+  uint64_t begin_ns = begin (e, EXPORT_READ, &c);
   struct rangelock_holder holder;
   char *at = buf;
   int ret = 0;
 
-  pagemap_prefetch (e->pages.map, cut_start (&c));
   rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), false);
   if (c.head_bytes)
     ret = pages_read_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
@@ -425,13 +432,12 @@ int
 export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset)
 {
   struct cut c = cut_range (length, offset);
-  uint64_t begin_ns = stats_begin (&e->stats[EXPORT_WRITE]);
+  uint64_t begin_ns = begin (e, EXPORT_WRITE, &c);
   struct rangelock_holder holder;
   bool may_reset = e->reset_on_mkswap && cut_start (&c) == 0;
   const char *at = buf;
   int ret = 0;
 
-  pagemap_prefetch (e->pages.map, cut_start (&c));
   rangelock_lock (&e->ranges, &holder, cut_start (&c), may_reset ? npages_of (e) : cut_end (&c),
                   true);
   if (may_reset)
@@ -495,9 +501,10 @@ export_clear_range (struct export *e, uint64_t first, uint64_t end)
 int
 export_trim (struct export *e, uint64_t length, uint64_t offset)
 {
-  uint64_t begin_ns = stats_begin (&e->stats[EXPORT_TRIM]);
   struct cut c = cut_range (length, offset);
+  uint64_t begin_ns = begin (e, EXPORT_TRIM, &c);
   int ret = export_clear_range (e, c.first, c.end);
+
   stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
   return ret;
 }
@@ -527,7 +534,7 @@ export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
   if (fast && ((c.head_bytes && !pages_is_hole (&e->pages, c.first - 1)) ||
                (c.tail_bytes && !pages_is_hole (&e->pages, c.end))))
     return -EOPNOTSUPP;
-  begin_ns = stats_begin (&e->stats[EXPORT_ZERO]);
+  begin_ns = begin (e, EXPORT_ZERO, &c);
   if (c.head_bytes)
     ret = zero_part (e, c.first - 1, c.head_offset, c.head_bytes);
   if (ret == 0 && c.tail_bytes)

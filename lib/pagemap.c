@@ -96,8 +96,11 @@ pagemap_destroy (struct pagemap *pm)
 int
 pagemap_touch (struct pagemap *pm)
 {
-  int ret = memlock_touch ((void *) pm->entry, entry_bytes (pm->npages));
+  int ret;
 
+  /* All of it will be there anyway: with fewer entries of the page tables to look up for it. Only a hint. */
+  madvise ((void *) pm->entry, entry_bytes (pm->npages), MADV_HUGEPAGE);
+  ret = memlock_touch ((void *) pm->entry, entry_bytes (pm->npages));
   return ret < 0 ? ret : memlock_touch ((void *) pm->leaf_set, leaf_set_bytes (pm->npages));
 }
 
@@ -168,6 +171,7 @@ pagemap_resize (struct pagemap *pm, uint64_t npages)
 void
 pagemap_prefetch (const struct pagemap *pm, uint64_t page)
 {
+  __builtin_prefetch ((const void *) &pm->leaf_set[page / PAGEMAP_LEAF / LEAVES_PER_WORD]);
   __builtin_prefetch ((const void *) &pm->entry[page]);
 }
 

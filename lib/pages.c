@@ -255,6 +255,14 @@ struct gathered {
   struct drum_return what;
 };
 
+/* Not the runs: that would cost more than most requests need them. */
+static void
+gather_init (struct gathered *g, const struct chunk *c)
+{
+  g->nruns = 0;
+  g->what = (struct drum_return){ .account = c->account };
+}
+
 /* The slot of page i. */
 static void
 gather (struct gathered *g, const struct chunk *c, unsigned i)
@@ -295,7 +303,7 @@ chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int
 {
   struct slot_run runs[DRUM_BATCH];
   unsigned nruns = 0;
-  struct gathered failed = { .what.account = c->account };
+  struct gathered failed;
   struct slotio io;
   int ret;
 
@@ -306,6 +314,7 @@ chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int
   slotio_init (&io, p->drum, c->account ? &p->flow : NULL, SLOTIO_WRITE);
   assign_slots (c, runs, buf, &io);
   *error = slotio_submit (&io);
+  gather_init (&failed, c);
   for (unsigned i = 0; i < c->n; i++) {
     if (c->fate[i] != PLACE)
       continue;
@@ -323,8 +332,9 @@ chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int
 static void
 chunk_undo (struct pages *p, const struct chunk *c, unsigned first)
 {
-  struct gathered placed = { .what.account = c->account };
+  struct gathered placed;
 
+  gather_init (&placed, c);
   for (unsigned i = first; i < c->n; i++)
     if (c->fate[i] == PLACED)
       gather (&placed, c, i);

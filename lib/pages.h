@@ -34,9 +34,9 @@ struct pages {
   const char *export;   /* its name, for messages */
   uint64_t key;         /* for pagesum_key */
   bool checksum;
-  struct room_account account;
-  _Atomic uint64_t nzero;   /* pages of zeroes that were written */
-  _Atomic bool file_failed; /* and that has been said */
+  _Alignas(64) struct room_account account; /* which changes; what is before does not */
+  _Atomic uint64_t nzero;                   /* pages of zeroes that were written */
+  _Atomic bool file_failed;                 /* and that has been said */
 };
 
 /* Without a slot: it reads as zeroes. Needs no lock, if an answer that may be out of date is good enough. */

@@ -110,6 +110,24 @@ parse_lock (const char *parameter, const char *text, enum memlock_mode *mode)
 }
 
 int
+parse_io (const char *parameter, const char *text, enum rings_use *use)
+{
+  static const char *const names[] = {
+    [RINGS_AUTO] = "auto",
+    [RINGS_ALWAYS] = "uring",
+    [RINGS_NEVER] = "sync",
+  };
+
+  for (unsigned i = 0; i < LENGTH (names); i++)
+    if (strcasecmp (text, names[i]) == 0) {
+      *use = (enum rings_use) i;
+      return 0;
+    }
+  log_error ("%s: \"%s\" is none of auto, uring and sync", parameter, text);
+  return -EINVAL;
+}
+
+int
 parse_time (const char *parameter, const char *text, uint64_t *seconds)
 {
   static const struct {

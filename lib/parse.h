@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "memlock.h"
+#include "ring.h"
 
 struct export_spec;
 struct export_template;
@@ -30,6 +31,9 @@ int parse_bool (const char *parameter, const char *text, bool *value);
 
 /* no, yes (as parse_bool has them) or strict. */
 int parse_lock (const char *parameter, const char *text, enum memlock_mode *mode);
+
+/* auto, uring or sync. */
+int parse_io (const char *parameter, const char *text, enum rings_use *use);
 
 /* PATH[,prio=N][,size=SIZE][,maxio=N], a comma in PATH written ,, - into *spec, whose path is then the caller's to free. */
 int parse_device (const char *text, struct swapdev_spec *spec);

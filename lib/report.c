@@ -313,6 +313,7 @@ report_drum (struct drum *d, const struct drum_device_info *dev, unsigned n, jso
   add_slots (to, "reserved", usage.npromised);
   put (to, "overcommit", json_object_new_boolean (usage.overcommit));
   add_uint (to, "stripe", drum_stripe_bytes (d));
+  add_text (to, "io", drum_rings (d) ? "uring" : "sync");
   report_classes (dev, n, add_array (to, "classes"));
 }
 

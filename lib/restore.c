@@ -172,9 +172,10 @@ holds (const struct pass *pass, uint64_t page, struct pagemap_entry entry)
 {
   static _Alignas(PAGE_BYTES) char data[PAGE_BYTES];
   struct iovec iov = { .iov_base = data, .iov_len = sizeof data };
+  struct drum_io io = { .slot = entry.slot, .iov = &iov, .niov = 1 };
 
-  return drum_read (pass->r->drum, NULL, entry.slot, &iov, 1) == 0 &&
-         export_matches (pass->export, page, entry, data);
+  drum_transfer (pass->r->drum, NULL, false, &io, 1);
+  return io.ret == 0 && export_matches (pass->export, page, entry, data);
 }
 
 /* Second pass: a page that names a disputed slot has it if what is there is the page's, and nobody has it. */

@@ -208,39 +208,42 @@ room_suffices (const struct room *r, struct room_shortage *shortage)
          !(r->no_overcommit && lacks (shortage, ROOM_OF_SIZES, r->nsizes, room_nusable (r)));
 }
 
-/* With the devices that are closing. */
-static struct room
-reopened (const struct room *r)
+/* With the devices that are closing: slots that pages can have, and those free for new ones. */
+static uint64_t
+nusable_reopened (const struct room *r)
 {
-  struct room all = *r;
+  uint64_t nslots = r->nslots + r->closing.nslots;
 
-  room_grow (&all, r->closing.nslots, r->closing.nfree);
-  return all;
+  return nslots - room_nkept (nslots);
+}
+
+static uint64_t
+nfree_reopened (const struct room *r)
+{
+  return less (r->nfree + r->closing.nfree + r->nmoving,
+               room_nkept (r->nslots + r->closing.nslots));
 }
 
 bool
 room_is_broken (const struct room *r)
 {
-  struct room all = reopened (r);
-
-  return all.nreserved > room_nusable (&all) || all.npromised > nfree_for_new (&all);
+  return r->nreserved > 0 &&
+         (r->nreserved > nusable_reopened (r) || r->npromised > nfree_reopened (r));
 }
 
 static struct room_notice
 check_promises (struct room *r)
 {
-  struct room all = reopened (r);
-  struct room_notice notice = { .what = ROOM_NOTHING,
-                                .left = nfree_for_new (&all),
-                                .npromised = r->npromised,
-                                .nreserved = r->nreserved,
-                                .nusable = room_nusable (&all) };
   bool broken = room_is_broken (r);
 
-  if (broken != r->broken)
-    notice.what = broken ? ROOM_BROKEN : ROOM_KEPT_AGAIN;
+  if (broken == r->broken)
+    return (struct room_notice){ .what = ROOM_NOTHING };
   r->broken = broken;
-  return notice;
+  return (struct room_notice){ .what = broken ? ROOM_BROKEN : ROOM_KEPT_AGAIN,
+                               .left = nfree_reopened (r),
+                               .npromised = r->npromised,
+                               .nreserved = r->nreserved,
+                               .nusable = nusable_reopened (r) };
 }
 
 struct room_notice
@@ -253,6 +256,7 @@ room_check (struct room *r)
   if (notice.what != ROOM_NOTHING)
     return notice; /* the rest is said after the next change */
   notice.left = left;
+  notice.npromised = r->npromised;
   if (!r->almost_full && left < room_low_water (r->nslots)) {
     r->almost_full = true;
     notice.what = ROOM_ALMOST_FULL;

@@ -186,10 +186,12 @@ seat_devices (struct opening *opening, const struct service *service, bool known
 }
 
 static void
-destroy_bounce (struct service *service)
+destroy_io (struct service *service)
 {
   if (service->bounce)
     bounce_destroy (service->bounce);
+  if (service->rings)
+    rings_destroy (service->rings);
 }
 
 /* What can be told of the parameters alone. */
@@ -229,14 +231,33 @@ create_drum (const struct service_config *config, struct service *service)
   return ret;
 }
 
+/* What the I/O needs beside the devices. */
+static int
+create_io (const struct service_config *config, struct service *service)
+{
+  int ret = config->direct ? bounce_create (&service->bounce) : 0;
+
+  if (ret < 0)
+    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
+  if (ret < 0 || config->io == RINGS_NEVER)
+    return ret;
+  ret = rings_create (config->io == RINGS_ALWAYS, &service->rings);
+  if (ret < 0 && config->io == RINGS_ALWAYS) {
+    log_error (
+      "io=uring: the kernel does not let us use io_uring: %s: give io=auto, or leave it out",
+      strerror (-ret));
+    return ret;
+  }
+  drum_set_rings (service->drum, service->rings);
+  return 0;
+}
+
 /* => the drum is there. */
 static int
 start (const struct service_config *config, struct service *service, struct opening *opening)
 {
-  int ret = 0;
+  int ret = create_io (config, service);
 
-  if (config->direct && (ret = bounce_create (&service->bounce)) < 0)
-    log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
   if (ret == 0 && config->state_dir)
     ret = state_open (config->state_dir, config->sync, &service->state);
   if (ret == 0 && service->state)
@@ -277,7 +298,7 @@ undo (struct service *service, struct opening *opening)
     state_begin_undo (service->state);
   undo_opening (opening);
   drum_undo (service->drum);
-  destroy_bounce (service);
+  destroy_io (service);
   service_forget_named (service);
   mutex_destroy (&service->creating);
   if (service->state)
@@ -453,7 +474,7 @@ service_stop (struct service *service)
   sessions_destroy (service->sessions);
   exports_destroy (service->exports);
   drum_destroy (service->drum);
-  destroy_bounce (service);
+  destroy_io (service);
   service_forget_named (service);
   mutex_destroy (&service->creating);
   if (service->state)

@@ -14,6 +14,7 @@
 
 #include "memlock.h"
 #include "mutex.h"
+#include "ring.h"
 #include "swapdev.h"
 #include "terms.h"
 
@@ -40,6 +41,7 @@ struct service_config {
   bool reset_on_mkswap;     /* struct export_config has these */
   uint32_t readahead_bytes; /* up to READAHEAD_MAX_BYTES */
   bool direct;              /* O_DIRECT where it can be */
+  enum rings_use io;
   enum memlock_mode lock;
   const char
     *state_dir; /* absolute: what outlives a restart is kept there (state.h); NULL: nothing does */
@@ -52,6 +54,7 @@ struct service {
   struct exports *exports;
   struct sessions *sessions;
   struct bounce *bounce; /* for O_DIRECT; NULL: without */
+  struct rings *rings;   /* NULL: without io_uring */
   struct state *state;   /* NULL: without */
   enum memlock_mode lock;
   bool locked;                      /* since service_lock: what is added is touched */

@@ -46,31 +46,62 @@ sort_pieces (struct slotio *io)
   }
 }
 
-/* Transfer pieces [begin, end), whose slots are consecutive. */
-static int
-submit_run (struct slotio *io, unsigned begin, unsigned end)
+/* The end of the run of consecutive slots that piece begin begins. */
+static unsigned
+run_end (const struct slotio *io, unsigned begin)
 {
-  struct slot_run all = { .first = io->piece[begin].run.first };
-  struct iovec iov[DRUM_BATCH];
-  unsigned niov = 0;
+  unsigned end = begin + 1;
 
-  for (unsigned i = begin; i < end; i++) {
-    all.n += io->piece[i].run.n;
-    iov[niov++] = (struct iovec){
-      .iov_base = io->piece[i].data,
-      .iov_len = (size_t) io->piece[i].run.n * PAGE_BYTES,
+  while (end < io->npieces &&
+         io->piece[end - 1].run.first + io->piece[end - 1].run.n == io->piece[end].run.first)
+    end++;
+  return end;
+}
+
+static void
+read_ahead (struct slotio *io)
+{
+  for (unsigned begin = 0, end; begin < io->npieces; begin = end) {
+    struct slot_run all = { .first = io->piece[begin].run.first };
+
+    end = run_end (io, begin);
+    for (unsigned i = begin; i < end; i++) {
+      all.n += io->piece[i].run.n;
+      io->piece[i].ret = 0;
+    }
+    drum_readahead (io->drum, all);
+  }
+}
+
+/* As many runs as may be under way at once, from piece begin on. Returns where the next ones begin. */
+static unsigned
+transfer_some (struct slotio *io, unsigned begin)
+{
+  struct drum_io transfer[DRUM_TOGETHER];
+  unsigned ends[DRUM_TOGETHER], n = 0, at = begin;
+  struct iovec iov[DRUM_BATCH];
+
+  for (; n < DRUM_TOGETHER && at < io->npieces; n++) {
+    ends[n] = run_end (io, at);
+    transfer[n] = (struct drum_io){
+      .slot = io->piece[at].run.first,
+      .iov = &iov[at - begin],
+      .niov = ends[n] - at,
     };
+    for (; at < ends[n]; at++)
+      iov[at - begin] = (struct iovec){
+        .iov_base = io->piece[at].data,
+        .iov_len = (size_t) io->piece[at].run.n * PAGE_BYTES,
+      };
   }
-  switch (io->kind) {
-  case SLOTIO_READ:
-    return drum_read (io->drum, io->flow, all.first, iov, niov);
-  case SLOTIO_WRITE:
-    return drum_write (io->drum, io->flow, all.first, iov, niov);
-  case SLOTIO_READAHEAD:
-    break;
+  drum_transfer (io->drum, io->flow, io->kind == SLOTIO_WRITE, transfer, n);
+  for (unsigned i = 0; i < n; i++) {
+    if (io->first_error == 0)
+      io->first_error = transfer[i].ret;
+    while (begin < ends[i])
+      io->piece[begin++].ret = transfer[i].ret;
   }
-  drum_readahead (io->drum, all);
-  return 0;
+  return at;
 }
 
 int
@@ -78,18 +109,11 @@ slotio_submit (struct slotio *io)
 {
   io->first_error = 0;
   sort_pieces (io);
-  for (unsigned begin = 0, end; begin < io->npieces; begin = end) {
-    int ret;
-
-    for (end = begin + 1; end < io->npieces; end++)
-      if (io->piece[end - 1].run.first + io->piece[end - 1].run.n != io->piece[end].run.first)
-        break;
-    ret = submit_run (io, begin, end);
-    for (unsigned i = begin; i < end; i++)
-      io->piece[i].ret = ret;
-    if (io->first_error == 0)
-      io->first_error = ret;
-  }
+  if (io->kind == SLOTIO_READAHEAD)
+    read_ahead (io);
+  else
+    for (unsigned begin = 0; begin < io->npieces; begin = transfer_some (io, begin))
+      ;
   return io->first_error;
 }
 

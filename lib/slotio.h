@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * slotio.h - one request's transfers, gathered into as few system calls as its slots allow.
+ * slotio.h - one request's transfers, gathered into as few calls as its slots allow.
  *
- * Pieces (consecutive slots to or from consecutive memory) are gathered in any order; slotio_submit sorts them by slot
- * and gives each run of consecutive slots to its device in one call. A guard slot ends every device, so a run never
- * spans two.
- * Memory:  the caller's stack, 4 KiB; nothing allocates.
+ * Pieces (consecutive slots to or from consecutive memory) are gathered in any order; slotio_submit sorts them by slot,
+ * makes one transfer of each run of consecutive slots, and gives the drum several of them at a time, to be under way at once. A guard slot ends
+ * every device, so a run never spans two.
+ * Memory:  the caller's stack, 8 KiB; nothing allocates.
  * Locking: none; the caller holds the range lock of the pages concerned.
  */
 #ifndef DRUM_SLOTIO_H

@@ -30,7 +30,7 @@ get (const _Atomic uint64_t *counter)
 uint64_t
 stats_begin (struct stats *s)
 {
-  atomic_fetch_add_explicit (&s->in_flight, 1, memory_order_relaxed);
+  add (&s->nbegun, 1);
   return now_ns ();
 }
 
@@ -44,13 +44,11 @@ bucket_of (uint64_t ns)
   return k < STATS_BUCKETS ? k : STATS_BUCKETS - 1;
 }
 
-void
+uint64_t
 stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
 {
   uint64_t now = now_ns (), ns = now - begin_ns;
 
-  atomic_fetch_sub_explicit (&s->in_flight, 1, memory_order_relaxed);
-  add (&s->nrequests, 1);
   if (ret < 0)
     add (&s->nerrors, 1);
   else
@@ -58,21 +56,27 @@ stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
   add (&s->total_ns, ns);
   atomic_store_explicit (&s->last_ns, now, memory_order_relaxed);
   add (&s->bucket[bucket_of (ns)], 1);
+  return ns;
 }
 
 void
 stats_read (const struct stats *s, struct stats_snapshot *snapshot)
 {
+  /* First those that began: of one that ended meanwhile it is known that it began. */
+  uint64_t nbegun = atomic_load_explicit (&s->nbegun, memory_order_acquire);
+
   *snapshot = (struct stats_snapshot){
-    .nrequests = get (&s->nrequests),
     .nbytes = get (&s->nbytes),
     .nerrors = get (&s->nerrors),
     .total_ns = get (&s->total_ns),
     .last_ns = get (&s->last_ns),
-    .in_flight = atomic_load_explicit (&s->in_flight, memory_order_relaxed),
   };
-  for (unsigned k = 0; k < STATS_BUCKETS; k++)
+  for (unsigned k = 0; k < STATS_BUCKETS; k++) {
     snapshot->bucket[k] = get (&s->bucket[k]);
+    snapshot->nrequests += snapshot->bucket[k];
+  }
+  if (nbegun > snapshot->nrequests)
+    snapshot->in_flight = (uint32_t) (nbegun - snapshot->nrequests);
 }
 
 double

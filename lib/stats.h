@@ -15,14 +15,13 @@
 
 enum { STATS_BUCKETS = 28 }; /* the last but one ends at 2^26 us, 67 s */
 
-/* The fields are stats.c's. */
+/* The fields are stats.c's. The requests that ended are those in the buckets. */
 struct stats {
-  _Alignas(64) _Atomic uint64_t nrequests;
+  _Alignas(64) _Atomic uint64_t nbegun;
   _Atomic uint64_t nbytes;  /* transferred without an error */
   _Atomic uint64_t nerrors; /* requests that failed */
   _Atomic uint64_t total_ns;
   _Atomic uint64_t last_ns; /* when a request ended, now_ns; 0: none has */
-  _Atomic uint32_t in_flight;
   _Atomic uint64_t bucket[STATS_BUCKETS];
 };
 
@@ -36,9 +35,9 @@ struct stats_snapshot {
 /* CLOCK_MONOTONIC. */
 uint64_t now_ns (void);
 
-/* A request begins: returns when. It ends: ret is its result, 0 or -errno. */
+/* A request begins: returns when. It ends: ret is its result, 0 or -errno; returns how long it took. */
 uint64_t stats_begin (struct stats *s);
-void stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret);
+uint64_t stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret);
 
 void stats_read (const struct stats *s, struct stats_snapshot *snapshot);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c, a
- * transfer in devio.c.
+ * swapdev.c - see swapdev.h. What may go wrong at a start lives in claim.c and prealloc.c, the format in label.c, the I/O in
+ * swapdev-io.c.
  */
 #include <config.h>
 
-#include "swapdev.h"
+#include "swapdev-impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,46 +23,9 @@
 #include "bootid.h"
 #include "bounce.h"
 #include "claim.h"
-#include "devio.h"
-#include "inflight.h"
-#include "label.h"
 #include "log.h"
 #include "memlock.h"
-#include "mutex.h"
 #include "prealloc.h"
-#include "stats.h"
-#include "turnstile.h"
-#include "units.h"
-
-enum { RESERVED_BYTES = SWAPDEV_NRESERVED * PAGE_BYTES };
-
-struct swapdev {
-  /* What stood there, for swapdev_undo. */
-  _Alignas(PAGE_BYTES) unsigned char saved[RESERVED_BYTES];
-  char *path;
-  int prio;
-  unsigned asked_maxio;
-  struct devio io;
-  struct bounce *bounce;  /* for O_DIRECT; or NULL */
-  struct turnstile share; /* of the buffers */
-  bool is_block;
-  struct stat st;   /* when it was opened */
-  bool created;     /* by us, at this start */
-  bool is_labelled; /* was ours before this start */
-  bool overwritten; /* label and bad slots are not as found: see saved */
-  uint32_t nslots;
-  uint64_t size_bytes;
-  struct swapdev_identity identity;
-  struct badslots bad;
-  _Atomic bool dirty; /* written to since the last sync began */
-  struct mutex syncing;
-  bool unsynced; /* syncing; a sync has failed */
-  const struct prealloc_watch *watch;
-  struct blist *blist;
-  struct stats stats[2]; /* of reads, of writes */
-  struct inflight inflight;
-  struct turnstile turnstile;
-};
 
 _Static_assert(SWAP_MAXIO_MAX == (int) TURNSTILE_MAX, "as the turnstile has it");
 
@@ -606,110 +569,6 @@ struct inflight *
 swapdev_inflight (struct swapdev *dev)
 {
   return &dev->inflight;
-}
-
-static uint32_t
-count_slots (const struct iovec *iov, unsigned niov)
-{
-  size_t bytes = 0;
-
-  for (unsigned i = 0; i < niov; i++)
-    bytes += iov[i].iov_len;
-  return (uint32_t) (bytes >> PAGE_SHIFT);
-}
-
-/* What iov begins with, of so many bytes: returns how many pieces that is. *rest is what is left of the last one. */
-static unsigned
-cut (struct iovec *iov, size_t nbytes, struct iovec *rest)
-{
-  unsigned n = 0;
-
-  while (iov[n].iov_len < nbytes)
-    nbytes -= iov[n++].iov_len;
-  rest->iov_base = (char *) iov[n].iov_base + nbytes;
-  rest->iov_len = iov[n].iov_len - nbytes;
-  iov[n].iov_len = nbytes;
-  return n + 1;
-}
-
-/* => has its turn. */
-static int
-transfer_counted (struct swapdev *dev, uint32_t slot, uint32_t nslots, struct iovec *iov,
-                  unsigned niov, bool write, void *buffer)
-{
-  struct stats *stats = &dev->stats[write];
-  uint64_t begin_ns = stats_begin (stats);
-  struct inflight_io *io = inflight_begin (&dev->inflight, begin_ns, write, slot, nslots);
-  int ret;
-
-  turnstile_see (&dev->turnstile, begin_ns);
-  ret = devio_transfer (&dev->io, (off_t) slot << PAGE_SHIFT, iov, niov, write, buffer);
-  if (write && !atomic_load (&dev->dirty))
-    atomic_store (&dev->dirty, true);
-  inflight_end (io, ret);
-  stats_end (stats, begin_ns, (uint64_t) nslots * PAGE_BYTES, ret);
-  return ret;
-}
-
-/* => has its turn. The same, with a buffer if it needs one. */
-static int
-transfer_buffered (struct swapdev *dev, const struct flow *flow, uint32_t slot, uint32_t nslots,
-                   struct iovec *iov, unsigned niov, bool write)
-{
-  struct turnstile_turn turn;
-  void *buffer;
-  int ret;
-
-  if (!devio_needs_buffer (&dev->io, iov, niov))
-    return transfer_counted (dev, slot, nslots, iov, niov, write, NULL);
-  turnstile_enter (&dev->share, &turn, flow, write, nslots);
-  buffer = bounce_get (dev->bounce);
-  ret = transfer_counted (dev, slot, nslots, iov, niov, write, buffer);
-  bounce_put (dev->bounce, buffer);
-  turnstile_leave (&dev->share, &turn);
-  return ret;
-}
-
-/* As many slots at a time as the turnstile lets in. */
-static int
-transfer (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
-          unsigned niov, bool write)
-{
-  uint32_t nslots = count_slots (iov, niov), n;
-  int ret = 0;
-
-  for (; nslots > 0 && ret == 0; slot += n, nslots -= n) {
-    struct turnstile_turn turn;
-    struct iovec rest;
-    unsigned npieces;
-
-    n = turnstile_enter (&dev->turnstile, &turn, flow, write, nslots);
-    npieces = cut (iov, (size_t) n * PAGE_BYTES, &rest);
-    ret = transfer_buffered (dev, flow, slot, n, iov, npieces, write);
-    turnstile_leave (&dev->turnstile, &turn);
-    iov += npieces - 1;
-    niov -= npieces - 1;
-    *iov = rest;
-    if (rest.iov_len == 0) {
-      iov++;
-      niov--;
-    }
-  }
-  return ret;
-}
-
-int
-swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
-              unsigned niov)
-{
-  return transfer (dev, flow, slot, iov, niov, false);
-}
-
-int
-swapdev_write (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
-               unsigned niov)
-{
-  return transfer (dev, flow, slot, iov, niov, true);
 }
 
 void

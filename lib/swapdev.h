@@ -24,11 +24,16 @@
 #include <sys/uio.h>
 #include <uuid/uuid.h>
 
+#include "devio.h"
+#include "turnstile.h"
+
 struct blist;
 struct bounce;
 struct flow;
 struct inflight;
+struct inflight_io;
 struct prealloc_watch;
+struct rings;
 struct stats;
 struct swapdev;
 
@@ -137,8 +142,34 @@ struct blist *swapdev_blist (struct swapdev *dev);
 const struct stats *swapdev_stats (const struct swapdev *dev, bool write);
 struct inflight *swapdev_inflight (struct swapdev *dev);
 
-/* Read or write whole pages, consecutive on the device from slot on, for this flow (NULL: for the server itself), until all is done or
- * fails: see devio.h. Uses up iov. */
+/* A transfer of whole pages, consecutive on the device from slot on, until all is done or fails: see devio.h. Uses up iov. */
+struct swapdev_io {
+  struct swapdev *dev;
+  const struct flow *flow; /* whose it is; NULL: the server's own */
+  uint32_t slot;
+  struct iovec *iov;
+  unsigned niov;
+  bool write;
+  int ret; /* 0 or -errno */
+  /* The others are swapdev-io.c's. */
+  uint32_t nslots, nturn; /* still to be done; and of these, in this turn */
+  unsigned npieces;       /* of iov, that those are; behind them there is */
+  struct iovec rest;
+  struct turnstile_turn turn, share; /* on the device; of the buffers */
+  void *buffer;
+  uint64_t begin_ns;
+  struct inflight_io *inflight;
+  struct devio_op op;
+  struct swapdev_io *next;
+};
+
+enum { SWAPDEV_TOGETHER = 32 }; /* at most; some 400 bytes each, of the stack */
+
+/* All of these, on any devices; at once, as far as their turnstiles let them in and if there is a ring (ring.h; NULL: there is
+ * none), else one after the other. */
+void swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings);
+
+/* One. */
 int swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
                   unsigned niov);
 int swapdev_write (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,

@@ -13,11 +13,13 @@
 #include "stats.h"
 #include "terms.h"
 
-/* The state: how many are in in the low 32 bits, the limit in the next 16, whether anybody waits, and whether there are rivals. */
+/* The state: how many are in in the low 32 bits, the limit in the next 16, and whether anybody waits, there are rivals, and for these
+ * the window is a limit. */
 enum { LIMIT_SHIFT = 32 };
 #define LIMIT_MASK ((uint64_t) TURNSTILE_MAX << LIMIT_SHIFT)
 #define WAITING    (UINT64_C (1) << 48)
 #define RIVALS     (UINT64_C (1) << 49)
+#define WINDOW     (UINT64_C (1) << 50)
 
 enum {
   NEAR = 8, /* places in the table where a flow may be */
@@ -58,7 +60,7 @@ try_enter (struct turnstile *t, bool waiting)
   for (;;) {
     uint64_t limit = (state & LIMIT_MASK) >> LIMIT_SHIFT;
 
-    if (!waiting && (state & (WAITING | RIVALS)))
+    if (!waiting && (state & (WAITING | WINDOW)))
       return false;
     if (limit && (uint32_t) state >= limit)
       return false;
@@ -74,44 +76,95 @@ has_rivals (const struct turnstile *t)
   return atomic_load_explicit (&t->state, memory_order_relaxed) & RIVALS;
 }
 
-/* Is anybody in, or began not long ago? */
 static bool
-was_here (const struct turnstile *t, uint64_t now_ns)
+has_window (const struct turnstile *t)
+{
+  return atomic_load_explicit (&t->state, memory_order_relaxed) & WINDOW;
+}
+
+static void
+set_looked (struct turnstile *t, uint64_t now_ns)
+{
+  atomic_store_explicit (&t->looked_ns, now_ns, memory_order_relaxed);
+}
+
+/* How long has nobody been looked at? */
+static uint64_t
+unseen_ns (const struct turnstile *t, uint64_t now_ns)
+{
+  uint64_t looked_ns = atomic_load_explicit (&t->looked_ns, memory_order_relaxed);
+
+  return now_ns > looked_ns ? now_ns - looked_ns : 0;
+}
+
+/* Who comes: a flow, to read or to write. */
+static uintptr_t
+comer (const struct flow *flow, bool write)
+{
+  return (uintptr_t) flow | write;
+}
+
+static uintptr_t
+flow_of (uintptr_t who)
+{
+  return who & ~(uintptr_t) 1;
+}
+
+/* Does he come while who came last wants it, too? Of flows, whose hosts know nothing of each other, those do that come within some time;
+ * but a host that reads what it has written has no rival in itself, unless it does not wait for the one before it asks for the other. */
+static bool
+is_rival (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
 {
   uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
 
-  return (uint32_t) atomic_load (&t->state) > 0 || now_ns < seen_ns + TURNSTILE_RIVAL_NS;
+  if ((uint32_t) atomic_load (&t->state) > 0)
+    return true;
+  return flow_of (last) != flow_of (who) && now_ns < seen_ns + TURNSTILE_RIVAL_NS;
 }
 
-/* => holds t->mutex. Does another flow wait, or is it in? */
+/* => holds t->mutex. Does anybody else wait, or is in? */
 static bool
-others_are_here_locked (const struct turnstile *t, const struct flow *flow)
+others_are_here_locked (const struct turnstile *t, uintptr_t who)
 {
   for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
-    if (t->flow[i].nhere > 0 && t->flow[i].flow != flow)
-      return true;
+    for (unsigned write = 0; write < 2; write++)
+      if (t->flow[i].nhere[write] > 0 && comer (t->flow[i].flow, write) != who)
+        return true;
   return false;
 }
 
-/* => holds t->mutex. This flow comes. If it is not the one that came last, and that was here not long ago, they are rivals, until neither
+/* => holds t->mutex. There are rivals, or not any more, or their window has changed. */
+static void
+set_window_locked (struct turnstile *t)
+{
+  bool is_limit = has_rivals (t) && t->window.size > 0;
+
+  mutex_assert_held (&t->mutex);
+  if (is_limit != has_window (t))
+    atomic_fetch_xor (&t->state, WINDOW);
+}
+
+/* => holds t->mutex. Somebody comes. If it is not who came last, and that was here not long ago, they are rivals, until neither
  * has come after the other for some time, nor is here. */
 static void
-look_out_locked (struct turnstile *t, const struct flow *flow, uint64_t now_ns)
+look_out_locked (struct turnstile *t, uintptr_t who, uint64_t now_ns)
 {
-  const struct flow *last = atomic_load_explicit (&t->last, memory_order_relaxed);
+  uintptr_t last = atomic_load_explicit (&t->last, memory_order_relaxed);
 
   mutex_assert_held (&t->mutex);
   if (has_rivals (t) && now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS &&
-      !others_are_here_locked (t, flow))
+      !others_are_here_locked (t, who))
     atomic_fetch_and (&t->state, ~RIVALS);
-  if (last == flow)
-    return;
-  atomic_store_explicit (&t->last, flow, memory_order_relaxed);
-  t->changed_ns = now_ns;
-  if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
-    window_resume (&t->window, now_ns);
-    t->moved_ns = now_ns; /* until now nobody has looked */
+  if (last != who)
+    atomic_store_explicit (&t->last, who, memory_order_relaxed);
+  if (last != who && is_rival (t, last, who, now_ns)) {
+    t->changed_ns = now_ns;
+    if (!(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
+      window_resume (&t->window, now_ns);
+      set_looked (t, now_ns); /* until now nobody has */
+    }
   }
+  set_window_locked (t);
 }
 
 /* => holds t->mutex. The flow's own place in the table, or one that nobody needs; or, when there is none near, somebody else's. */
@@ -127,7 +180,7 @@ find_flow_locked (struct turnstile *t, const struct flow *flow)
 
     if (tf->flow == flow)
       return tf;
-    if (!found && tf->nhere == 0 && tf->tag <= t->virtual_time)
+    if (!found && tf->nhere[0] + tf->nhere[1] == 0 && tf->tag <= t->virtual_time)
       found = tf;
   }
   if (!found)
@@ -144,18 +197,25 @@ append (struct turnstile_queue *q, struct turnstile_turn *turn)
   q->last = turn;
 }
 
-/* => holds t->mutex. */
-static void
-queue_locked (struct turnstile *t, struct turnstile_turn *turn)
+/* => holds t->mutex. Its flow's place, where it is now, in the queue or without one. */
+static struct turnstile_flow *
+place_locked (struct turnstile *t, struct turnstile_turn *turn)
 {
   struct turnstile_flow *tf = find_flow_locked (t, turn->flow);
 
   mutex_assert_held (&t->mutex);
   if (!tf->queue[0].first && !tf->queue[1].first && tf->tag < t->virtual_time)
     tf->tag = t->virtual_time;
-  append (&tf->queue[turn->write], turn);
-  tf->nhere++;
+  tf->nhere[turn->write]++;
   turn->place = tf;
+  return tf;
+}
+
+/* => holds t->mutex. */
+static void
+queue_locked (struct turnstile *t, struct turnstile_turn *turn)
+{
+  append (&place_locked (t, turn)->queue[turn->write], turn);
   turn->waits = true;
   t->nwaiting++;
   /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
@@ -199,37 +259,27 @@ is_writers (const struct turnstile *t, const struct turnstile_flow *reader,
 static void
 trim (const struct turnstile *t, struct turnstile_turn *turn)
 {
-  uint32_t size = has_rivals (t) ? t->window.size : 0;
-
-  if (size && turn->npages > size)
-    turn->npages = size;
+  if (has_window (t) && turn->npages > t->window.size)
+    turn->npages = t->window.size;
 }
 
 /* => holds t->mutex. Is there room for it in the window? */
 static bool
 fits_locked (const struct turnstile *t, const struct turnstile_turn *turn)
 {
-  return !has_rivals (t) || !t->window.size || !t->npages ||
-         t->npages + turn->npages <= t->window.size;
+  return !has_window (t) || !t->npages || t->npages + turn->npages <= t->window.size;
 }
 
-/* => holds t->mutex. Let in the next one, if there is room. */
+/* => holds t->mutex. Let it in, as the next one, if there is room. */
 static bool
-admit_one_locked (struct turnstile *t)
+let_in_locked (struct turnstile *t, struct turnstile_turn *turn)
 {
-  struct turnstile_flow *reader = furthest_behind_locked (t, false);
-  struct turnstile_flow *writer = furthest_behind_locked (t, true);
-  bool write = !reader || (writer && is_writers (t, reader, writer));
-  struct turnstile_flow *tf = write ? writer : reader;
-  struct turnstile_turn *turn = tf->queue[write].first;
+  struct turnstile_flow *tf = turn->place;
 
   mutex_assert_held (&t->mutex);
   trim (t, turn);
   if (!fits_locked (t, turn) || !try_enter (t, true))
     return false;
-  t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
-  tf->queue[write].first = turn->next;
-  t->nwaiting--;
   if (t->virtual_time < tf->tag)
     t->virtual_time = tf->tag;
   tf->tag += cost (turn);
@@ -237,7 +287,26 @@ admit_one_locked (struct turnstile *t)
   turn->round = t->round;
   t->npages += turn->npages;
   if (turn->begin_ns)
-    t->moved_ns = turn->begin_ns;
+    set_looked (t, turn->begin_ns);
+  return true;
+}
+
+/* => holds t->mutex. The next one of those who wait. */
+static bool
+admit_one_locked (struct turnstile *t)
+{
+  struct turnstile_flow *reader = furthest_behind_locked (t, false);
+  struct turnstile_flow *writer = furthest_behind_locked (t, true);
+  bool write = !reader || (writer && is_writers (t, reader, writer));
+  struct turnstile_queue *queue = &(write ? writer : reader)->queue[write];
+  struct turnstile_turn *turn = queue->first;
+
+  mutex_assert_held (&t->mutex);
+  if (!let_in_locked (t, turn))
+    return false;
+  t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
+  queue->first = turn->next;
+  t->nwaiting--;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
   return true;
@@ -254,16 +323,16 @@ admit_locked (struct turnstile *t)
     atomic_fetch_and (&t->state, ~WAITING);
 }
 
-/* Has the flow no rival, as far as is to be seen without the mutex, or is known now? */
+/* Is there nothing to look at, but whether there is room? */
 static bool
-is_alone (struct turnstile *t, const struct flow *flow)
+needs_no_look (const struct turnstile *t, uintptr_t who)
 {
-  if (!t->adapts || has_rivals (t) || atomic_load_explicit (&t->last, memory_order_relaxed) == flow)
-    return !has_rivals (t);
-  mutex_lock (&t->mutex);
-  look_out_locked (t, flow, now_ns ());
-  mutex_unlock (&t->mutex);
-  return !has_rivals (t);
+  if (!t->adapts)
+    return true;
+  if (has_rivals (t))
+    return unseen_ns (t, atomic_load_explicit (&t->seen_ns, memory_order_relaxed)) <
+           TURNSTILE_LOOK_NS;
+  return atomic_load_explicit (&t->last, memory_order_relaxed) == who;
 }
 
 /* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. A window is no reason to wait for that. */
@@ -271,7 +340,7 @@ static void
 write_off_locked (struct turnstile *t)
 {
   mutex_assert_held (&t->mutex);
-  if (!has_rivals (t) || now_ns () - t->moved_ns < TURNSTILE_STALL_NS)
+  if (!has_window (t) || unseen_ns (t, now_ns ()) < TURNSTILE_STALL_NS)
     return;
   t->round++;
   t->npages = 0;
@@ -299,22 +368,38 @@ wait_until_in (struct turnstile *t, struct turnstile_turn *turn)
   }
 }
 
+/* Come, and in if that takes no look at others. */
+static bool
+come (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow, bool write,
+      uint32_t npages)
+{
+  turn->flow = flow;
+  turn->write = write;
+  turn->npages = npages;
+  turn->place = NULL;
+  return needs_no_look (t, comer (flow, write)) && try_enter (t, false);
+}
+
+/* => holds t->mutex. Who comes now? */
+static void
+look_locked (struct turnstile *t, const struct turnstile_turn *turn)
+{
+  mutex_assert_held (&t->mutex);
+  if (t->adapts)
+    look_out_locked (t, comer (turn->flow, turn->write), now_ns ());
+}
+
 uint32_t
 turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                  bool write, uint32_t npages)
 {
   bool waits;
 
-  turn->flow = flow;
-  turn->write = write;
-  turn->npages = npages;
-  turn->place = NULL;
-  if (is_alone (t, flow) && try_enter (t, false))
+  if (come (t, turn, flow, write, npages))
     return npages;
   sem_init (&turn->is_in, 0, 0);
   mutex_lock (&t->mutex);
-  if (has_rivals (t))
-    look_out_locked (t, flow, now_ns ());
+  look_locked (t, turn);
   queue_locked (t, turn);
   admit_locked (t);
   waits = turn->waits;
@@ -325,21 +410,55 @@ turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct 
   return turn->npages;
 }
 
+/* => holds t->mutex. Nobody is passed, and nobody told to wait. */
+static bool
+try_locked (struct turnstile *t, struct turnstile_turn *turn)
+{
+  admit_locked (t); /* with no rivals any more there may be room for those who wait */
+  if (t->nwaiting > 0)
+    return false;
+  place_locked (t, turn);
+  if (let_in_locked (t, turn))
+    return true;
+  turn->place->nhere[turn->write]--;
+  return false;
+}
+
+bool
+turnstile_try_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                     bool write, uint32_t npages)
+{
+  bool is_in;
+
+  if (come (t, turn, flow, write, npages))
+    return true;
+  mutex_lock (&t->mutex);
+  look_locked (t, turn);
+  is_in = try_locked (t, turn);
+  mutex_unlock (&t->mutex);
+  return is_in;
+}
+
 /* => holds t->mutex. It did not come in without a look. */
 static void
 end_locked (struct turnstile *t, const struct turnstile_turn *turn)
 {
+  uint64_t end_ns;
+
   mutex_assert_held (&t->mutex);
-  turn->place->nhere--;
+  turn->place->nhere[turn->write]--;
   if (turn->round == t->round)
     t->npages -= turn->npages;
   if (!has_rivals (t))
     return;
-  t->moved_ns = now_ns ();
-  if (turn->flow != atomic_load_explicit (&t->last, memory_order_relaxed))
-    t->changed_ns = t->moved_ns; /* it may have been here for long */
-  if (turn->begin_ns)
-    window_note (&t->window, turn->begin_ns, t->moved_ns, turn->npages, t->nwaiting > 0);
+  end_ns = now_ns ();
+  set_looked (t, end_ns);
+  if (comer (turn->flow, turn->write) != atomic_load_explicit (&t->last, memory_order_relaxed))
+    t->changed_ns = end_ns; /* it may have been here for long */
+  if (turn->begin_ns) {
+    window_note (&t->window, turn->begin_ns, end_ns, turn->npages, t->nwaiting > 0);
+    set_window_locked (t);
+  }
 }
 
 void

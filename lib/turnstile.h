@@ -9,15 +9,18 @@
  *          page-out for what it writes; but when TURNSTILE_PASSING readers have passed waiting writers, one writer is next, unless
  *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
  *          Within a flow, of a kind: first come, first served. Nobody slips in past those who wait.
- * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much. So
- *          while two flows want it (since one has come less than TURNSTILE_RIVAL_NS after the other, and until so long after the
- *          last time), only as much is let in as is good for it (window.h), and larger requests come in pieces, with a turn for each.
+ * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much: a flow
+ *          behind another, a swap-in behind its own host's page-out. So while two want it (flows: since one has come less than
+ *          TURNSTILE_RIVAL_NS after the other; readers and writers of one: since one has come while the other was in; and until so long after
+ *          the last time), only as much is let in as is good for it (window.h), and larger requests come in pieces, with a turn for each.
  *          If nothing moves for TURNSTILE_STALL_NS, what is in hangs; it does not count in the window any more.
- * Cost:    without rivals one load and one compare-and-swap to enter and one atomic to leave, unless somebody has to wait; else a
- *          mutex, and a look at the flows that wait. The limit may change at any time: those who are in are always counted.
+ * Cost:    one load and one compare-and-swap to enter and one atomic to leave, as long as nobody has to wait, and there are no rivals, or the
+ *          device is fast enough for all of them, so that the window is no limit: then one request in TURNSTILE_LOOK_NS is looked at, whether
+ *          that is still so. Else a mutex, and a look at the flows that wait. The limit may change at any time: those who are in are
+ *          always counted.
  * Memory:  the records of those who wait lie on their own stacks. TURNSTILE_FLOWS flows have a tag of their own; of more that want the
  *          device at the same time some share one.
- * Locking: its own mutex, a leaf, and only with rivals, or while somebody waits or the limit is changed. Who is in must not wait for anything
+ * Locking: its own mutex, a leaf, and only with a window, or while somebody waits or the limit is changed. Who is in must not wait for anything
  *          but the I/O itself, and a buffer for it (bounce.h).
  */
 #ifndef DRUM_TURNSTILE_H
@@ -39,6 +42,7 @@ enum {
   TURNSTILE_FLOWS = 64,
   TURNSTILE_RIVAL_NS = 200 * 1000 * 1000,
   TURNSTILE_STALL_NS = 100 * 1000 * 1000,
+  TURNSTILE_LOOK_NS = 1000 * 1000,
 };
 
 /* One turn, from enter to leave; on the stack of who has it. The fields are turnstile.c's, here and below. */
@@ -48,7 +52,7 @@ struct turnstile_turn {
   uint32_t npages;
   bool write;
   bool waits;
-  uint64_t begin_ns;            /* of a turn with rivals */
+  uint64_t begin_ns;            /* of one with rivals that was looked at */
   struct turnstile_flow *place; /* NULL: nobody looked at it, since it was alone */
   uint32_t round;
   sem_t is_in;
@@ -62,24 +66,24 @@ struct turnstile_queue {
 struct turnstile_flow {
   const struct flow *flow; /* is not looked into: it may be gone */
   uint64_t tag;
-  unsigned nhere;                  /* turns that wait, or are in */
+  unsigned nhere[2];               /* turns that wait, or are in, to read, and to write */
   struct turnstile_queue queue[2]; /* of readers, of writers */
 };
 
 struct turnstile {
-  _Atomic uint64_t
-    state; /* how many are in, the limit, and whether somebody waits, or there are rivals */
-  const struct flow *_Atomic last; /* who came last */
-  _Atomic uint64_t seen_ns;        /* when one of them began */
-  bool adapts;                     /* there may be rivals */
-  struct mutex mutex;              /* all below */
-  uint64_t changed_ns;             /* when last became another one, or that one left */
+  /* How many are in, the limit, and whether somebody waits, there are rivals, and these have a window. */
+  _Atomic uint64_t state;
+  _Atomic uintptr_t last;     /* who came last: a flow, to read or to write */
+  _Atomic uint64_t seen_ns;   /* when one of them began */
+  _Atomic uint64_t looked_ns; /* the same of one that was looked at, or when it ended */
+  bool adapts;                /* there may be rivals */
+  struct mutex mutex;         /* all below */
+  uint64_t changed_ns;        /* when last became another one, or that one left */
   unsigned nwaiting;
   unsigned npassed; /* readers, past the writers that wait now */
   uint64_t virtual_time;
-  uint64_t npages;   /* of those of this round that are in, and have a place */
-  uint32_t round;    /* what was in before hangs */
-  uint64_t moved_ns; /* when with rivals one came in, or left */
+  uint64_t npages; /* of those of this round that are in, and have a place */
+  uint32_t round;  /* what was in before hangs */
   struct window window;
   struct turnstile_flow flow[TURNSTILE_FLOWS];
 };
@@ -94,6 +98,10 @@ unsigned turnstile_limit (const struct turnstile *t);
 
 /* A flow (NULL: the server itself) wants to read or write npages; may sleep. Returns how many it may, at least 1: the others need another turn. */
 uint32_t turnstile_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
+                          bool write, uint32_t npages);
+
+/* The same, but never sleeps: false if it would have to wait, and it has not come then. How many it may is in turn->npages. */
+bool turnstile_try_enter (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
                           bool write, uint32_t npages);
 
 /* Somebody who is in begins, now. */

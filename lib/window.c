@@ -16,7 +16,7 @@ static void
 count_anew (struct window *w, uint64_t now_ns)
 {
   w->since_ns = now_ns;
-  w->nrequests = w->nwanted = 0;
+  w->nrequests = w->nwanted = w->nslow = 0;
   w->npages = w->page_ns = 0;
 }
 
@@ -48,6 +48,7 @@ window_resume (struct window *w, uint64_t now_ns)
 
 /* How a size does. */
 struct result {
+  bool good; /* nobody waits for long */
   double latency_ns, good_ns, power, npages_out;
 };
 
@@ -58,7 +59,7 @@ settle (struct window *w, const struct result *r)
   w->best = w->size;
   w->power = r->power;
   w->latency_ns = r->latency_ns;
-  w->good = r->latency_ns < r->good_ns;
+  w->good = r->good;
   if (w->hold > 0)
     w->hold--;
   return w->hold == 0;
@@ -92,7 +93,7 @@ judge_unused (struct window *w, const struct result *r, uint64_t now_ns)
     resize (w, w->best, now_ns);
     return;
   }
-  if (r->latency_ns < 2 * r->good_ns || r->npages_out <= 1 || w->size == 1)
+  if (r->good || r->latency_ns < 2 * r->good_ns || r->npages_out <= 1 || w->size == 1)
     return;
   if (r->npages_out < w->size)
     w->size = (uint32_t) r->npages_out + 1;
@@ -121,7 +122,7 @@ static void
 judge (struct window *w, const struct result *r, uint64_t now_ns)
 {
   if (w->size == 0) {
-    if (r->latency_ns >= r->good_ns)
+    if (!r->good)
       begin_anew (w, now_ns);
   } else if (w->nwanted < w->nrequests / 2)
     judge_unused (w, r, now_ns);
@@ -133,6 +134,12 @@ judge (struct window *w, const struct result *r, uint64_t now_ns)
     count_anew (w, now_ns);
 }
 
+static double
+good_ns (double npages)
+{
+  return WINDOW_GOOD_NS + WINDOW_GOOD_PAGE_NS * npages;
+}
+
 static struct result
 result (const struct window *w, uint64_t now_ns)
 {
@@ -140,8 +147,9 @@ result (const struct window *w, uint64_t now_ns)
   double latency_ns = w->page_ns / w->npages;
 
   return (struct result){
+    .good = w->nslow * WINDOW_FEW <= w->nrequests,
     .latency_ns = latency_ns,
-    .good_ns = WINDOW_GOOD_NS + WINDOW_GOOD_PAGE_NS * w->npages / w->nrequests,
+    .good_ns = good_ns (w->npages / w->nrequests),
     .power = rate * rate / latency_ns,
     .npages_out = w->page_ns / elapsed_ns, /* Little's law */
   };
@@ -158,13 +166,14 @@ window_note (struct window *w, uint64_t begin_ns, uint64_t end_ns, uint32_t npag
   }
   w->nrequests++;
   w->nwanted += wanted;
+  w->nslow += (double) (end_ns - begin_ns) >= good_ns (npages);
   w->npages += npages;
   w->page_ns += (double) npages * (double) (end_ns - begin_ns);
   if (w->nrequests >= WINDOW_REQUESTS && end_ns > w->since_ns) {
     struct result r = result (w, end_ns);
 
     /* It takes no long look to see that nobody waits for long. */
-    if (r.latency_ns < r.good_ns || end_ns - w->since_ns >= WINDOW_NS)
+    if (r.good || end_ns - w->since_ns >= WINDOW_NS)
       judge (w, &r, end_ns);
   }
 }

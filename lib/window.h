@@ -7,8 +7,9 @@
  * requests, is better if it has more of throughput^2 / latency (Kleinrock's power, with more weight on throughput). That doubles
  * or halves with the window where only the queue grows, and the other way round where there is none yet; no idle
  * device's latency has to be known. It begins with one page, and doubles while that pays; later it tries seldom.
- * Tolerance: as long as a request takes no more than WINDOW_GOOD_NS, and WINDOW_GOOD_PAGE_NS for each page (2 GB/s), on average, the
- *            window grows, until there is none.
+ * Tolerance: as long as no more than one request in WINDOW_FEW takes longer than WINDOW_GOOD_NS, and WINDOW_GOOD_PAGE_NS for each page
+ *            (2 GB/s), the window grows, until there is none. Some always do, on a machine that has too much to do: whose thread
+ *            loses its processor meanwhile; for the device that is no reason to make others wait.
  * Unit:      pages; CLOCK_MONOTONIC nanoseconds.
  * Locking:   none: the caller's.
  */
@@ -21,6 +22,7 @@
 enum {
   WINDOW_GOOD_NS = 200 * 1000,
   WINDOW_GOOD_PAGE_NS = 2 * 1000,
+  WINDOW_FEW = 4,
   WINDOW_MAX = 4096,    /* 16 MiB; with more there is no limit */
   WINDOW_REQUESTS = 16, /* at least so many, and for so long, before it is judged */
   WINDOW_NS = 10 * 1000 * 1000,
@@ -32,12 +34,12 @@ struct window {
   uint32_t size;            /* in force; 0: no limit */
   uint32_t best;            /* the same, but when another one is tried */
   double power, latency_ns; /* of the best one, when it was looked at last */
-  bool good;                /* and nobody waited for long */
+  bool good;                /* and few waited for long */
   bool shrink;              /* the next to be tried is the smaller one */
   unsigned hold, next_hold;
   uint64_t changed_ns; /* what began before was out with another size */
   uint64_t since_ns;   /* what is below was counted since then; 0: nothing */
-  unsigned nrequests, nwanted;
+  unsigned nrequests, nwanted, nslow;
   double npages, page_ns; /* sums: of the pages, and of how long each was out */
 };
 

@@ -180,6 +180,8 @@ config_key (const char *key, const char *value)
     return parse_bool ("state-repair=", value, &config.repair);
   if (strcmp (key, "direct") == 0)
     return parse_bool ("direct=", value, &config.direct);
+  if (strcmp (key, "io") == 0)
+    return parse_io ("io=", value, &config.io);
   if (strcmp (key, "lock") == 0)
     return parse_lock ("lock=", value, &config.lock);
   if (strcmp (key, "checksum") == 0)

@@ -45,6 +45,9 @@ void config_free (void);
   "control=PATH      Unix socket for drumctl (default: none).\n"                                   \
   "direct=yes        Do I/O past the page cache (O_DIRECT): where the swapping host is this "      \
   "host.\n"                                                                                        \
+  "io=uring|sync     Several devices at once for one request; one after the other (default "       \
+  "auto:\n"                                                                                        \
+  "                  at once if the kernel has io_uring).\n"                                       \
   "lock=yes|strict   Keep the server in memory; strict: or do not start (default no).\n"           \
   "state=DIR         Folder that keeps what survives a restart (default: none).\n"                 \
   "sync=yes          Make every write durable before it is answered (default no).\n"               \

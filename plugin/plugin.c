@@ -23,6 +23,7 @@
 #include "lib/export.h"
 #include "lib/exports.h"
 #include "lib/log.h"
+#include "lib/ring.h"
 #include "lib/service.h"
 #include "lib/session.h"
 #include "lib/units.h"
@@ -129,6 +130,7 @@ drum_dump_plugin (void)
   printf ("drum_version=%s\n", PACKAGE_VERSION);
   printf ("drum_page_bytes=%u\n", PAGE_BYTES);
   printf ("drum_max_slots=%u\n", SLOT_MAX);
+  printf ("drum_io=%s\n", rings_are_there () ? "uring" : "sync");
 #ifdef DRUM_DEBUG
   printf ("drum_debug=yes\n");
 #endif

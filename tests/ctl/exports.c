@@ -107,7 +107,8 @@ Test (exports, old_server)
     { "status",
       .text =
         OK (",\"server\":{\"version\":\"1\",\"pid\":1,\"uptime\":1},\"drum\":{\"size\":0,\"used\":"
-            "0,\"avail\":0,\"kept\":0,\"stripe\":1,\"classes\":[]},\"buckets\":[],\"jobs\":[],"
+            "0,\"avail\":0,\"kept\":0,\"stripe\":1,\"io\":\"sync\",\"classes\":[]},\"buckets\":[],"
+            "\"jobs\":[],"
             "\"devices\":[],\"exports\":[{\"name\":\"\",\"size\":8192,\"used\":4096,\"clients\":1,"
             "\"zero_pages\":0,\"read\":" NONE ",\"write\":" NONE ",\"trim\":" NONE ",\"zero\":" NONE
             "}]") },

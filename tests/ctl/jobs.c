@@ -209,7 +209,8 @@ Test (jobs, progress_beyond_its_total)
 #define STATUS_OF_B(state)                                                                      \
   OK (",\"server\":{\"version\":\"1\",\"pid\":1,\"uptime\":1},\"drum\":{\"size\":0,\"used\":0," \
       "\"avail\":0,"                                                                            \
-      "\"kept\":0,\"stripe\":1,\"classes\":[]},\"buckets\":[],\"exports\":[],\"jobs\":[],"      \
+      "\"kept\":0,\"stripe\":1,\"io\":\"sync\",\"classes\":[]},\"buckets\":[],\"exports\":[],"  \
+      "\"jobs\":[],"                                                                            \
       "\"devices\":["                                                                           \
       "{\"name\":\"/srv/b\",\"type\":\"file\",\"uuid\":\"\",\"prio\":1,\"state\":\"" state      \
       "\",\"size\":8192,\"used\":69632,\"avail\":0,\"bad\":0,\"suspect\":0,\"mismatches\":0,"   \

@@ -5,13 +5,14 @@
  *
  *     calls FILE CALL OFFSET LENGTH [TIMES [STEP [THREADS]]]
  *
- * TIMES calls by each thread, each STEP bytes behind the one before. What is written is 'w's.
+ * CALL is a system call, or ureadv or uwritev: io_uring's. TIMES calls by each thread, each STEP bytes behind the one before. What is written is 'w's.
  */
 #include <config.h>
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <liburing.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,28 @@ make_call (char *buf, struct iovec *iov, off_t at)
   exit (2);
 }
 
+/* The same through io_uring, with a ring for each call. */
+static long
+make_ring_call (const struct iovec *iov, off_t at)
+{
+  struct io_uring ring;
+  struct io_uring_cqe *cqe;
+  int ret;
+
+  if (io_uring_queue_init (4, &ring, 0) != 0)
+    exit (3);
+  if (call[1] == 'r')
+    io_uring_prep_readv (io_uring_get_sqe (&ring), fd, iov, 2, (uint64_t) at);
+  else
+    io_uring_prep_writev (io_uring_get_sqe (&ring), fd, iov, 2, (uint64_t) at);
+  while (io_uring_peek_cqe (&ring, &cqe) != 0)
+    io_uring_submit_and_wait (&ring, 1);
+  ret = cqe->res;
+  io_uring_queue_exit (&ring);
+  errno = ret < 0 ? -ret : 0;
+  return ret < 0 ? -1 : ret;
+}
+
 static void *
 make_calls (void *arg)
 {
@@ -78,7 +101,8 @@ make_calls (void *arg)
 
     memset (buf, 'w', length + 1);
     errno = 0;
-    r = make_call (buf, iov, offset + (off_t) i * step);
+    r = *call == 'u' ? make_ring_call (iov, offset + (off_t) i * step)
+                     : make_call (buf, iov, offset + (off_t) i * step);
     printf ("%ld %d %" PRIu64 " %.*s\n", r, errno, now_ns () - begin_ns, r > 0 && call[1] == 'r',
             buf);
   }

@@ -35,10 +35,12 @@ faults_add (struct faults *f, const char *path, const struct faults_plan *plan)
   if (strlen (path) >= FAULTS_PATH)
     return NULL;
   for (unsigned i = 0; i < FAULTS_RULES; i++) {
-    struct faults_rule *rule = &f->rule[i];
+    unsigned n = (f->next_rule + i) % FAULTS_RULES;
+    struct faults_rule *rule = &f->rule[n];
 
     if (atomic_load (&rule->on))
       continue;
+    f->next_rule = n + 1;
     strcpy (rule->path, path);
     rule->plan = *plan;
     atomic_store (&rule->ncalls, 0);

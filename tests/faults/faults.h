@@ -3,7 +3,8 @@
  * faults.h - what goes wrong on the disks of a real server, how slow they are, and whether it takes memory to serve them;
  * steered while it runs.
  *
- * Structure: the server runs with LD_PRELOAD=libfaults.so, through which its pread, pwrite, fallocate, fsync and their kin go;
+ * Structure: the server runs with LD_PRELOAD=libfaults.so, through which its pread, pwrite, fallocate, fsync and their kin go, and what
+ *            it gives to io_uring;
  *            the test that steers it maps the same control file, whose path is in $DRUM_FAULTS.
  * Locking:   one process adds and removes, the server's threads look; counters may be read at any time.
  * Limits:    calls that a library makes inside itself, and those of _FORTIFY_SOURCE (__pread_chk), are not seen.
@@ -93,6 +94,8 @@ struct faults_memory {
 };
 
 struct faults {
+  unsigned
+    next_rule; /* the one after that which was added last: a call may still be at one that is gone */
   struct faults_rule rule[FAULTS_RULES];
   struct faults_disk disk[FAULTS_DISKS];
   struct faults_memory memory;

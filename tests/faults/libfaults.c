@@ -2,7 +2,7 @@
  *
  * libfaults.c - see faults.h: the side in the server.
  *
- * All reads become a preadv2 and all writes a pwritev2. A file is known by what /proc/self/fd says it is, asked at every
+ * All reads become a preadv2 and all writes a pwritev2; those of io_uring: libring.c. A file is known by what /proc/self/fd says it is, asked at every
  * call: a microsecond, but nothing that could be out of date.
  */
 #undef _FORTIFY_SOURCE /* it would define some of the functions below as inline ones */
@@ -226,8 +226,8 @@ flip_written (int fd, off_t at)
     die ("an inverted byte can't be written");
 }
 
-static ssize_t
-transfer (int fd, const struct iovec *iov, int niov, off_t at, int flags, bool write)
+ssize_t
+faults_transfer (int fd, const struct iovec *iov, int niov, off_t at, int flags, bool write)
 {
   __typeof__ (next_preadv2) next = write ? next_pwritev2 : next_preadv2;
   const struct faults_plan *plan;
@@ -284,7 +284,7 @@ pread (int fd, void *buf, size_t len, off_t at)
 {
   struct iovec iov = { .iov_base = buf, .iov_len = len };
 
-  return transfer (fd, &iov, 1, at, 0, false);
+  return faults_transfer (fd, &iov, 1, at, 0, false);
 }
 
 ssize_t
@@ -292,31 +292,31 @@ pwrite (int fd, const void *buf, size_t len, off_t at)
 {
   struct iovec iov = { .iov_base = (void *) buf, .iov_len = len };
 
-  return transfer (fd, &iov, 1, at, 0, true);
+  return faults_transfer (fd, &iov, 1, at, 0, true);
 }
 
 ssize_t
 preadv (int fd, const struct iovec *iov, int niov, off_t at)
 {
-  return transfer (fd, iov, niov, at, 0, false);
+  return faults_transfer (fd, iov, niov, at, 0, false);
 }
 
 ssize_t
 pwritev (int fd, const struct iovec *iov, int niov, off_t at)
 {
-  return transfer (fd, iov, niov, at, 0, true);
+  return faults_transfer (fd, iov, niov, at, 0, true);
 }
 
 ssize_t
 preadv2 (int fd, const struct iovec *iov, int niov, off_t at, int flags)
 {
-  return transfer (fd, iov, niov, at, flags, false);
+  return faults_transfer (fd, iov, niov, at, flags, false);
 }
 
 ssize_t
 pwritev2 (int fd, const struct iovec *iov, int niov, off_t at, int flags)
 {
-  return transfer (fd, iov, niov, at, flags, true);
+  return faults_transfer (fd, iov, niov, at, flags, true);
 }
 
 int

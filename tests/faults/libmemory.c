@@ -36,6 +36,12 @@ static struct text {
 /* Inside the watch itself. Not of what glibc allocates at a thread's first look. */
 static _Thread_local bool looking __attribute__ ((tls_model ("initial-exec")));
 
+void
+faults_watch_thread (bool watch)
+{
+  looking = !watch;
+}
+
 static int
 find_text (struct dl_phdr_info *info, size_t size, void *opaque)
 {

@@ -185,6 +185,8 @@ Test (badinput, parameters)
     { { "@/good", "lock=" }, { "lock", "strict" } },
     { { "@/good", "direct=maybe" }, { "direct", "maybe" } },
     { { "@/good", "direct=" }, { "direct" } },
+    { { "@/good", "io=maybe" }, { "io", "maybe", "uring" } },
+    { { "@/good", "io=" }, { "io", "auto" } },
     { { "@/good", "overcommit=maybe" }, { "overcommit", "maybe" } },
     { { "@/good", "readahead=5M" }, { "readahead", "5M", "4M" } },
     { { "@/good", "readahead=4095" }, { "readahead", "4096" } },

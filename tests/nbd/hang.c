@@ -149,3 +149,8 @@ Test (hang, others_go_on_direct)
 {
   hang ("direct=yes");
 }
+
+Test (hang, others_go_on_with_rings)
+{
+  hang ("io=uring");
+}

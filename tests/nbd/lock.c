@@ -242,6 +242,11 @@ Test (lock, direct_io_has_no_page_faults)
   expect_no_faults ("direct=yes", 1);
 }
 
+Test (lock, io_with_rings_has_no_page_faults)
+{
+  expect_no_faults ("io=uring", MAX_THREADS);
+}
+
 Test (lock, io_of_many_threads_has_no_page_faults)
 {
   expect_no_faults ("direct=no", MAX_THREADS);

@@ -30,6 +30,7 @@ static int control;
 static const char *a;
 static _Atomic uint64_t nrequests;
 static atomic_bool done, may_fail, with_extents;
+static const char *_Atomic trouble = "nothing"; /* the last that was made */
 static atomic_uint
   nasking; /* requests for extents that are under way: nbdkit takes memory for those */
 
@@ -170,7 +171,8 @@ requests (struct worker *w)
 
     if (request (w, buf[w->index]) == -1 &&
         !((may || atomic_load (&may_fail)) && nbd_get_errno () == EIO))
-      worker_fail (w, "%s", nbd_get_error ());
+      worker_fail (w, "after \"%s\", %s: %s", trouble, may ? "then bad reads" : "no bad reads",
+                   nbd_get_error ());
     atomic_fetch_add (&nrequests, 1);
   }
   atomic_store (&done, true);
@@ -189,6 +191,7 @@ watch_trouble (const struct trouble *t, const char *path, const char *spared)
   bool came;
 
   atomic_store (&may_fail, t->plan.calls & FAULTS_READ);
+  trouble = t->what;
   faults_watch_memory (faults, spared);
   do { /* a read that fails is said if it does so twice: others may have come in between */
     rule = add_rule (path, &t->plan);
@@ -229,7 +232,7 @@ expect_no_memory_for_requests (const char *param)
 
   atomic_store (&with_extents, true);
   faults_watch_memory (faults, "");
-  if (come_to (&nrequests, 2 * NREQUESTS))
+  if (come_to (&nrequests, nrequests + 2 * NREQUESTS))
     expect_none ("all is well", true);
   atomic_store (&with_extents, false);
   while (atomic_load (&nasking) > 0)
@@ -253,6 +256,11 @@ Test (memory, not_for_requests)
 Test (memory, not_for_requests_with_direct)
 {
   expect_no_memory_for_requests ("direct=yes");
+}
+
+Test (memory, not_for_requests_with_rings)
+{
+  expect_no_memory_for_requests ("io=uring");
 }
 
 Test (memory, not_for_requests_with_state)

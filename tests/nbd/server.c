@@ -67,6 +67,7 @@ static void
 make_argv (const char **argv, const struct server *srv, const struct server_options *options,
            const char *pidfile)
 {
+  const char *io = getenv ("DRUM_TEST_IO");
   unsigned n = 0;
 
   for (const char *const *p = options->wrapper; p && *p && n < MAX_ARGS / 2; p++)
@@ -81,6 +82,8 @@ make_argv (const char **argv, const struct server *srv, const struct server_opti
   for (const char *const *p = options->options; p && *p && n < MAX_ARGS - 2; p++)
     argv[n++] = *p;
   argv[n++] = server_plugin ();
+  if (server_is_drum () && options->params && io && *io)
+    argv[n++] = str ("io=%s", io); /* what a test gives itself counts */
   if (!server_is_drum ())
     argv[n++] = str ("size=%ju", (uintmax_t) options->memory_bytes);
   else

@@ -41,7 +41,7 @@ struct server {
   int status; /* from waitpid, once it has ended */
 };
 
-bool server_is_drum (void);
+bool server_is_drum (void); /* it gets io=$DRUM_TEST_IO, if that is set */
 const char *server_plugin (void);
 bool server_is_sanitized (void);
 

@@ -76,8 +76,10 @@ write_slots (uint32_t first, uint32_t n)
 {
   static char data[16 * PAGE_BYTES];
   struct iovec iov = { data, n * PAGE_BYTES };
+  struct drum_io io = { .slot = first, .iov = &iov, .niov = 1 };
 
-  return drum_write (drum, NULL, first, &iov, 1);
+  drum_transfer (drum, NULL, true, &io, 1);
+  return io.ret;
 }
 
 static int
@@ -85,8 +87,10 @@ read_slot (uint32_t slot)
 {
   static char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
+  struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
-  return drum_read (drum, NULL, slot, &iov, 1);
+  drum_transfer (drum, NULL, false, &io, 1);
+  return io.ret;
 }
 
 /* The device's I/O fails so often that it is a failing one. */

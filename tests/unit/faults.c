@@ -58,7 +58,8 @@ begin (void)
     { .path = scratch_path ("a"), .prio = 5, .create_bytes = bytes_of (A_SLOTS) },
     { .path = scratch_path ("b"), .create_bytes = bytes_of (B_SLOTS) }
   };
-  struct service_config config = { .devices = spec,
+  struct service_config config = { .io = RINGS_NEVER, /* all of it is seen here */
+                                   .devices = spec,
                                    .ndevices = 2,
                                    .stripe_bytes = 4 * PAGE_BYTES,
                                    .size_bytes = NPAGES * PAGE_BYTES,

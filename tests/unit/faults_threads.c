@@ -62,7 +62,8 @@ static void
 setup (void)
 {
   struct swapdev_spec spec[2];
-  struct service_config config = { .devices = spec,
+  struct service_config config = { .io = RINGS_NEVER, /* all of it is seen here */
+                                   .devices = spec,
                                    .ndevices = 2,
                                    .stripe_bytes = 8 * PAGE_BYTES,
                                    .size_bytes = NPAGES * PAGE_BYTES,

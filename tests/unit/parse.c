@@ -185,6 +185,28 @@ Test (parse, locks)
   }
 }
 
+Test (parse, ios)
+{
+  static const struct {
+    const char *text;
+    enum rings_use use;
+  } good[] = { { "auto", RINGS_AUTO }, { "uring", RINGS_ALWAYS }, { "Sync", RINGS_NEVER } };
+  static const char *const bad[] = { "", "yes", "auto ", "io_uring" };
+  enum rings_use use;
+
+  for (size_t i = 0; i < LENGTH (good); i++) {
+    use = (enum rings_use) 77;
+    cr_assert_eq (parse_io ("io=", good[i].text, &use), 0, "%s", good[i].text);
+    cr_assert_eq (use, good[i].use, "%s", good[i].text);
+  }
+  for (size_t i = 0; i < LENGTH (bad); i++) {
+    use = RINGS_ALWAYS;
+    cr_assert_eq (parse_io ("io=", bad[i], &use), -EINVAL, "\"%s\"", bad[i]);
+    cr_assert_eq (use, RINGS_ALWAYS);
+    assert_logged_error ("is none of auto, uring and sync");
+  }
+}
+
 /* A device is a path with options in any order; two commas are one that belongs to the path. */
 Test (parse, devices)
 {

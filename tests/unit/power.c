@@ -435,6 +435,7 @@ static struct live *live;
 static char *device[4]; /* paths of those that may be there; the first two are at the start */
 static struct swapdev_spec spec[2];
 static struct service_config config = {
+  .io = RINGS_NEVER, /* all of it is seen here */
   .devices = spec,
   .ndevices = 2,
   .stripe_bytes = STRIPE_DEFAULT_BYTES,

@@ -129,9 +129,11 @@ put_contents (unsigned i, uint64_t page, uint32_t slot)
 {
   char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
+  struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
   fill (data, i, page);
-  cr_assert_eq (drum_write (drum, NULL, slot, &iov, 1), 0);
+  drum_transfer (drum, NULL, true, &io, 1);
+  cr_assert_eq (io.ret, 0);
 }
 
 static void

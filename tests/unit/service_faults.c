@@ -147,6 +147,7 @@ static struct service_config config = {
 static void
 setup (void)
 {
+  config.io = rings_are_there () ? RINGS_ALWAYS : RINGS_NEVER; /* auto does without */
   scratch_setup ();
   logged_start ();
 }

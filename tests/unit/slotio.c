@@ -24,7 +24,7 @@ struct call {
 };
 
 static struct call calls[MAX_CALLS];
-static unsigned ncalls;
+static unsigned ncalls, nlots;
 static unsigned fail_at = UINT32_MAX; /* this call fails */
 static char *transferred[NSLOTS];     /* slot -> memory */
 static char memory[DRUM_BATCH][PAGE_BYTES];
@@ -44,28 +44,20 @@ write_down (enum slotio_kind kind, uint32_t slot, const struct iovec *iov, unsig
   return ncalls++ == fail_at ? -EIO : 0;
 }
 
-int __wrap_drum_read (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
-                      unsigned niov);
-int __wrap_drum_write (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
-                       unsigned niov);
+void __wrap_drum_transfer (struct drum *d, const struct flow *f, bool write, struct drum_io *io,
+                           unsigned n);
 void __wrap_drum_readahead (struct drum *d, struct slot_run run);
 
-int
-__wrap_drum_read (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
-                  unsigned niov)
+void
+__wrap_drum_transfer (struct drum *d, const struct flow *f, bool write, struct drum_io *io,
+                      unsigned n)
 {
   cr_assert_eq (d, drum);
   cr_assert_eq (f, flow);
-  return write_down (SLOTIO_READ, slot, iov, niov);
-}
-
-int
-__wrap_drum_write (struct drum *d, const struct flow *f, uint32_t slot, struct iovec *iov,
-                   unsigned niov)
-{
-  cr_assert_eq (d, drum);
-  cr_assert_eq (f, flow);
-  return write_down (SLOTIO_WRITE, slot, iov, niov);
+  cr_assert (n > 0 && n <= DRUM_TOGETHER);
+  for (unsigned i = 0; i < n; i++)
+    io[i].ret = write_down (write ? SLOTIO_WRITE : SLOTIO_READ, io[i].slot, io[i].iov, io[i].niov);
+  nlots++;
 }
 
 void

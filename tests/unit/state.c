@@ -278,8 +278,10 @@ write_slot (uint32_t slot)
 {
   static char data[PAGE_BYTES];
   struct iovec iov = { data, sizeof data };
+  struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
-  cr_assert_eq (drum_write (drum, NULL, slot, &iov, 1), 0);
+  drum_transfer (drum, NULL, true, &io, 1);
+  cr_assert_eq (io.ret, 0);
 }
 
 static void

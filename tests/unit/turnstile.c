@@ -31,11 +31,13 @@ __wrap_now_ns (void)
   return atomic_load (&now);
 }
 
+/* Without a window, unless a test sets one: requests go whole. */
 static void
 setup (void)
 {
   atomic_store (&now, 1000 * 1000 * MS);
   turnstile_init (&t, 1, true);
+  t.window.size = t.window.best = 0;
 }
 
 static void
@@ -299,6 +301,52 @@ Test (turnstile, limit_changes)
   cr_assert_eq ((uint32_t) t.state, 0);
 }
 
+/* Who tries is in when there is room, and else has not come: nobody waits because of it. */
+Test (turnstile, tries)
+{
+  struct turnstile_turn first, second;
+  struct client c[2];
+
+  cr_assert (turnstile_try_enter (&t, &first, NULL, false, 7));
+  cr_assert_eq (first.npages, 7);
+  cr_assert_not (turnstile_try_enter (&t, &second, NULL, false, 1));
+  cr_assert_eq (nwaiting (), 0);
+  start_waiting (&c[0], true);
+  turnstile_set_limit (&t, 2);
+  wait_turn (&c[0]);
+  cr_assert_not (turnstile_try_enter (&t, &second, NULL, false, 1));
+  start_waiting (&c[1], true);
+  turnstile_leave (&t, &first);
+  wait_turn (&c[1]);
+  finish (&c[0]);
+  cr_assert (turnstile_try_enter (&t, &second, NULL, true, 1));
+  turnstile_leave (&t, &second);
+  finish (&c[1]);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
+/* A reader that tries does not pass a writer that waits, nor does it slip in when one has left and the next is not yet in. */
+Test (turnstile, tries_do_not_slip_in)
+{
+  struct turnstile_turn turn;
+  struct client c[2];
+
+  start_in (&c[0], false);
+  start_waiting (&c[1], true);
+  cr_assert_not (turnstile_try_enter (&t, &turn, NULL, false, 1));
+  mutex_lock (&t.mutex);
+  sem_post (&c[0].may_leave);
+  while ((uint32_t) t.state != 0)
+    sched_yield ();
+  mutex_unlock (&t.mutex);
+  cr_assert_not (turnstile_try_enter (&t, &turn, NULL, false, 1));
+  wait_turn (&c[1]);
+  cr_assert_eq (c[1].turn, 2);
+  finish (&c[1]);
+  pthread_join (c[0].thread, NULL);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
 /* ---- flows ---- */
 
 enum { MANY = 256 };
@@ -355,7 +403,6 @@ static void
 setup_flows (void)
 {
   setup ();
-  t.window.size = t.window.best = 0; /* requests go whole */
   flow_init (&a);
   flow_init (&b);
   flow_init (&c);
@@ -487,16 +534,23 @@ Test (turnstile_flows, many_flows)
 
 /* ---- rivals ---- */
 
-/* One of the flow has a turn for npages: how many of them it was let in with. */
+/* One of the flow has a turn for npages, of so long: how many of them it was let in with. */
+static uint32_t
+stay (const struct flow *flow, bool write, uint32_t npages, uint64_t ns)
+{
+  struct turnstile_turn turn;
+  uint32_t n = turnstile_enter (&t, &turn, flow, write, npages);
+
+  turnstile_see (&t, now_ns ());
+  atomic_fetch_add (&now, ns);
+  turnstile_leave (&t, &turn);
+  return n;
+}
+
 static uint32_t
 visit (const struct flow *flow, uint32_t npages)
 {
-  struct turnstile_turn turn;
-  uint32_t n = turnstile_enter (&t, &turn, flow, false, npages);
-
-  turnstile_see (&t, now_ns ());
-  turnstile_leave (&t, &turn);
-  return n;
+  return stay (flow, false, npages, 0);
 }
 
 /* With a window, while two flows come, requests go in pieces; and as they are before, and some time after. */
@@ -517,6 +571,99 @@ Test (turnstile_flows, rivals)
   cr_assert_eq (visit (&b, 100), 100);
   cr_assert_eq (visit (&b, 100), 100);
   cr_assert_eq (visit (NULL, 100), 4); /* the server itself is one, too */
+}
+
+/* The flow writes, and reads before that has ended. */
+static uint32_t
+read_beside_write (const struct flow *flow, uint32_t npages)
+{
+  struct client writer;
+  uint32_t n;
+
+  start_of (&writer, flow, true, 1);
+  wait_turn (&writer);
+  n = visit (flow, npages);
+  finish (&writer);
+  return n;
+}
+
+/* So are a reader and a writer of one flow, if they come at the same time, and not only one after the other. */
+Test (turnstile_flows, readers_and_writers_are_rivals)
+{
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  for (unsigned i = 0; i < 10; i++)
+    cr_assert_eq (stay (&a, i % 2, 100, 0), 100);
+  cr_assert_eq (read_beside_write (&a, 100), 4);
+  cr_assert_eq (stay (&a, true, 100, 0), 4);
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS - 1);
+  cr_assert_eq (visit (&a, 100), 4); /* that one is no news */
+  atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
+  cr_assert_eq (stay (&a, true, 100, 0), 100);
+}
+
+/* However many writers there are, a reader of theirs waits for no more than what the window has let in. */
+Test (turnstile_flows, reader_beside_its_writers)
+{
+  enum { NWRITERS = 16 };
+  struct client w[NWRITERS + 1], reader;
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 2;
+  read_beside_write (&a, 1);
+  t.window.size = t.window.best = 1;
+  start_of (&w[0], &a, true, 1);
+  wait_turn (&w[0]);
+  for (unsigned i = 1; i <= NWRITERS; i++)
+    start_waiting_of (&w[i], &a, true, 64);
+  for (unsigned i = 0; i < NWRITERS; i++) {
+    start_waiting_of (&reader, &a, false, 1);
+    finish (&w[i]);
+    wait_turn (&reader);
+    cr_assert_eq (nwaiting (), NWRITERS - i, "a writer has passed");
+    finish (&reader);
+    wait_turn (&w[i + 1]);
+    cr_assert_eq (w[i + 1].granted, 1);
+  }
+  finish (&w[NWRITERS]);
+}
+
+/* Where the window is no limit rivals come in without a look, but for one now and then: with its latency the window is judged. */
+Test (turnstile_flows, looks_now_and_then)
+{
+  struct turnstile_turn turn;
+  unsigned nlooks = 0;
+
+  turnstile_set_limit (&t, 0);
+  visit (&b, 1);
+  for (unsigned i = 0; i < 1000; i++) {
+    turnstile_enter (&t, &turn, i % 2 ? &a : &b, i % 3 == 0, 8);
+    nlooks += turn.place != NULL;
+    turnstile_see (&t, now_ns ());
+    atomic_fetch_add (&now, MS / 10);
+    turnstile_leave (&t, &turn);
+  }
+  cr_assert (nlooks >= 50 && nlooks <= 110, "%u", nlooks);
+  cr_assert_eq (t.window.size, 0);
+  for (unsigned i = 0; i < 100 && !t.window.size; i++)
+    stay (i % 2 ? &a : &b, i % 3 == 0, 1, 2 * MS);
+  cr_assert_neq (t.window.size, 0, "it has become slow, and nobody saw it");
+  cr_assert_eq (visit (&a, 100), t.window.size);
+}
+
+/* But they are none any more when only one of them comes. */
+Test (turnstile_flows, rivals_without_a_window_end)
+{
+  turnstile_set_limit (&t, 0);
+  visit (&b, 1);
+  for (unsigned i = 0; i < 100; i++)
+    stay (i % 2 ? &a : &b, false, 1, MS);
+  for (unsigned i = 0; i < 1000; i++)
+    stay (&a, false, 1, MS);
+  t.window.size = t.window.best = 4;
+  atomic_fetch_add (&now, TURNSTILE_LOOK_NS);
+  visit (&a, 1); /* this one may be looked at */
+  cr_assert_eq (visit (&a, 100), 100);
 }
 
 /* One flow after the other, with some time between, are none. */
@@ -568,6 +715,36 @@ Test (turnstile_flows, holds_its_window)
   cr_assert_eq (t.npages, 0);
 }
 
+/* Who tries is let in with what a turn may have, and not beyond the window. */
+Test (turnstile_flows, tries_the_window)
+{
+  struct turnstile_turn first, second;
+  struct client large;
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  make_rivals ();
+  cr_assert (turnstile_try_enter (&t, &first, &a, true, 3));
+  cr_assert_eq (first.npages, 3);
+  cr_assert_not (turnstile_try_enter (&t, &second, &b, false, 2));
+  cr_assert_eq (t.npages, 3);
+  cr_assert (turnstile_try_enter (&t, &second, &b, false, 1));
+  turnstile_leave (&t, &first);
+  turnstile_leave (&t, &second);
+  cr_assert (turnstile_try_enter (&t, &second, &b, false, 100));
+  cr_assert_eq (second.npages, 4);
+  turnstile_leave (&t, &second);
+  cr_assert (turnstile_try_enter (&t, &first, &a, false, 1));
+  start_waiting_of (&large, &a, true, 4);
+  cr_assert_not (turnstile_try_enter (&t, &second, &b, false, 1)); /* past one that waits */
+  turnstile_leave (&t, &first);
+  wait_turn (&large);
+  finish (&large);
+  cr_assert_eq (t.npages, 0);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    cr_assert_eq (t.flow[i].nhere[0] + t.flow[i].nhere[1], 0);
+}
+
 /* When the rival has gone, those who wait for the window go on at once with the next one that comes. */
 Test (turnstile_flows, window_ends)
 {
@@ -579,7 +756,7 @@ Test (turnstile_flows, window_ends)
   start_of (&k[0], &a, false, 1);
   wait_turn (&k[0]);
   start_waiting_of (&k[1], &a, false, 1);
-  start_waiting_of (&k[2], &a, true, 8);
+  start_waiting_of (&k[2], &a, false, 8);
   atomic_fetch_add (&now, TURNSTILE_RIVAL_NS);
   start_of (&k[3], &a, false, 5);
   for (unsigned i = 1; i < 4; i++)
@@ -603,8 +780,8 @@ Test (turnstile_flows, slow_rivals)
   wait_turn (&k[0]);
   start_waiting_of (&k[1], &a, false, 100);
   mutex_lock (&t.mutex);
-  t.moved_ns =
-    atomic_fetch_add (&now, 10 * TURNSTILE_RIVAL_NS) + 10 * TURNSTILE_RIVAL_NS; /* does not hang */
+  atomic_store (&t.looked_ns, atomic_fetch_add (&now, 10 * TURNSTILE_RIVAL_NS) +
+                                10 * TURNSTILE_RIVAL_NS); /* does not hang */
   mutex_unlock (&t.mutex);
   start_waiting_of (&crowd[0], &a, false, 100);
   cr_assert_eq (nwaiting (), 2);
@@ -656,6 +833,69 @@ Test (turnstile_flows, may_not_adapt)
   cr_assert_eq (visit (&a, 100), 100);
 }
 
+/* ---- at random ---- */
+
+/* One flow reads and writes, on a device that is slow and fast by turns. Who tries is let in exactly if there is room, for as much of it as a turn may
+ * have; and what is in is what was let in. */
+Test (turnstile_flows, tries_at_random)
+{
+  enum { MAX_IN = 64 };
+  static struct turnstile_turn turns[MAX_IN];
+  struct turnstile_turn *in[MAX_IN], *unused[MAX_IN];
+  unsigned nin = 0, nunused = 0, nwindow = 0, nopen = 0, limit = 0;
+  struct rng rng = rng_for (3);
+  uint64_t slow_ns = 0;
+
+  window_init (&t.window);
+  turnstile_set_limit (&t, limit);
+  while (nunused < MAX_IN) {
+    unused[nunused] = &turns[nunused];
+    nunused++;
+  }
+  for (unsigned i = 0; i < random_steps (200000); i++) {
+    if (rng_below (&rng, 10000) == 0)
+      slow_ns = slow_ns ? 0 : 2 * MS;
+    if (rng_below (&rng, 1000) == 0)
+      turnstile_set_limit (&t, limit = rng_below (&rng, 2) * 8);
+    if (nunused > 0 && rng_below (&rng, 2)) {
+      struct turnstile_turn *turn = unused[--nunused];
+      uint32_t npages = 1 + (uint32_t) rng_below (&rng, 300), most;
+      uint64_t npages_before = t.npages;
+      bool is_in = turnstile_try_enter (&t, turn, &a, rng_below (&rng, 2), npages);
+      bool by_window = t.state >> 50 & 1, room;
+
+      most = by_window && npages > t.window.size ? t.window.size : npages;
+      room = (!limit || nin < limit) &&
+             (!by_window || npages_before == 0 || npages_before + most <= t.window.size);
+      cr_assert_eq (is_in, room, "step %u", i);
+      nwindow += by_window;
+      nopen += !by_window;
+      if (!is_in) {
+        unused[nunused++] = turn;
+        continue;
+      }
+      cr_assert_eq (turn->npages, most, "step %u: %u of %u", i, turn->npages, npages);
+      turnstile_see (&t, now_ns ());
+      in[nin++] = turn;
+    } else if (nin > 0) {
+      unsigned k = (unsigned) rng_below (&rng, nin);
+      uint64_t placed = 0;
+
+      atomic_fetch_add (&now, slow_ns + rng_below (&rng, 1000));
+      turnstile_leave (&t, in[k]);
+      unused[nunused++] = in[k];
+      in[k] = in[--nin];
+      for (unsigned m = 0; m < nin; m++)
+        placed += in[m]->place ? in[m]->npages : 0;
+      cr_assert_eq (t.npages, placed, "step %u", i);
+      cr_assert_eq ((uint32_t) t.state, nin);
+    }
+  }
+  while (nin > 0)
+    turnstile_leave (&t, in[--nin]);
+  cr_assert (nwindow > 0 && nopen > 0, "%u with a window, %u without", nwindow, nopen);
+}
+
 /* ---- many threads, and a limit that changes ---- */
 
 enum { NTHREADS = 8, MOST = 3 };
@@ -669,17 +909,24 @@ visitor_main (void *arg)
 {
   struct rng rng = rng_for ((uintptr_t) arg);
 
-  for (unsigned i = 0; i < random_steps (3000); i++) {
+  for (unsigned i = 0, nsteps = random_steps (3000); i < nsteps; i++) {
+    bool slow = i < nsteps / 2; /* and then so fast that there is no window soon */
     struct turnstile_turn turn;
     int n;
 
-    turnstile_enter (&t, &turn, &of[rng_below (&rng, 3)], rng_below (&rng, 2),
-                     1 + (uint32_t) rng_below (&rng, 4));
+    const struct flow *flow = &of[rng_below (&rng, 3)];
+    bool write = rng_below (&rng, 2);
+    uint32_t npages = 1 + (uint32_t) rng_below (&rng, 4);
+    if (rng_below (&rng, 2) || !turnstile_try_enter (&t, &turn, flow, write, npages))
+      turnstile_enter (&t, &turn, flow, write, npages);
     n = atomic_fetch_add (&nin, 1) + 1;
     if (n > atomic_load (&most_in))
       atomic_store (&most_in, n);
+    turnstile_see (&t, now_ns ());
     if (rng_below (&rng, 4) == 0)
       sched_yield ();
+    if (slow)
+      atomic_fetch_add (&now, MS / 4);
     atomic_fetch_sub (&nin, 1);
     turnstile_leave (&t, &turn);
     if (rng_below (&rng, 100) == 0)
@@ -696,6 +943,7 @@ run_visitors (void)
 {
   pthread_t thread[NTHREADS];
 
+  window_init (&t.window);
   for (unsigned i = 0; i < 3; i++)
     flow_init (&of[i]);
   for (uintptr_t i = 0; i < NTHREADS; i++)
@@ -704,6 +952,8 @@ run_visitors (void)
     pthread_join (thread[i], NULL);
   cr_assert_eq ((uint32_t) t.state, 0);
   cr_assert_eq (t.npages, 0);
+  for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
+    cr_assert_eq (t.flow[i].nhere[0] + t.flow[i].nhere[1], 0);
 }
 
 /* There are never more in than the highest limit, and nobody is forgotten. */

@@ -126,7 +126,7 @@ Test (verbs_report, status)
   cr_assert (get_double (server, "uptime") > 0 && get_double (server, "uptime") < 60);
 
   drum = get (reply, "drum");
-  assert_keys (drum, "size used avail kept reserved overcommit stripe classes");
+  assert_keys (drum, "size used avail kept reserved overcommit stripe io classes");
   cr_assert_eq (get_uint (drum, "size"), 400 * PAGE_BYTES);
   cr_assert_eq (get_uint (drum, "used"), 110 * PAGE_BYTES);
   cr_assert_eq (get_uint (drum, "avail"), 290 * PAGE_BYTES);
@@ -172,7 +172,7 @@ Test (verbs_report, status_with_fragmentation)
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': true}"), 0);
   fragmentation = get (get (reply, "drum"), "fragmentation");
   assert_keys (get (reply, "drum"),
-               "size used avail kept reserved overcommit stripe classes fragmentation");
+               "size used avail kept reserved overcommit stripe io classes fragmentation");
   assert_keys (fragmentation, "largest runs");
   cr_assert_eq (get_uint (fragmentation, "largest"), B_SLOTS * PAGE_BYTES);
   runs = get_array (fragmentation, "runs", 32);
@@ -188,7 +188,7 @@ Test (verbs_report, status_with_fragmentation)
   for (size_t k = 0; k < 32; k++)
     cr_assert_eq (uint_at (runs, k), k == 0 ? 20 : k == 1 ? 1 : k == 8 ? 1 : 0, "%zu", k);
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': false}"), 0);
-  assert_keys (get (reply, "drum"), "size used avail kept reserved overcommit stripe classes");
+  assert_keys (get (reply, "drum"), "size used avail kept reserved overcommit stripe io classes");
 }
 
 /* More free runs than one look takes. */

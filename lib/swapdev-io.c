@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * swapdev-io.c - see swapdev.h: the I/O of a device, and of several at once.
+ *
+ * A transfer has a turn, as long as the turnstile lets in all of it, or one after the other; with O_DIRECT also a buffer for each. Who
+ * waits for a turn or a buffer has nothing under way; who has, takes what is to be had at once, and comes back for the rest when some of it has
+ * ended: so nobody waits in a circle, and a device that hangs holds no turn on another one.
+ */
+#include <config.h>
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "bounce.h"
+#include "ring.h"
+#include "swapdev-impl.h"
+
+enum {
+  PAGE_NS = 2000, /* to copy a page takes less */
+  RING_NS = 50 * 1000,
+  DELAY_MAX_NS = 1000 * 1000 * 1000,
+  SMOOTHING = 8,
+};
+
+static uint32_t
+count_slots (const struct iovec *iov, unsigned niov)
+{
+  size_t bytes = 0;
+
+  for (unsigned i = 0; i < niov; i++)
+    bytes += iov[i].iov_len;
+  return (uint32_t) (bytes >> PAGE_SHIFT);
+}
+
+/* A turn for what is left of it, or for less. False: it would have to wait. */
+static bool
+get_turn (struct swapdev_io *io, bool may_wait)
+{
+  struct turnstile *t = &io->dev->turnstile;
+
+  if (may_wait)
+    io->nturn = turnstile_enter (t, &io->turn, io->flow, io->write, io->nslots);
+  else if (turnstile_try_enter (t, &io->turn, io->flow, io->write, io->nslots))
+    io->nturn = io->turn.npages;
+  else
+    return false;
+  return true;
+}
+
+/* The same for a buffer, if it needs one. */
+static bool
+get_buffer (struct swapdev_io *io, bool may_wait)
+{
+  struct swapdev *dev = io->dev;
+
+  io->buffer = NULL;
+  if (!devio_needs_buffer (&dev->io, io->iov, io->niov))
+    return true;
+  if (may_wait)
+    turnstile_enter (&dev->share, &io->share, io->flow, io->write, io->nslots);
+  else if (!turnstile_try_enter (&dev->share, &io->share, io->flow, io->write, io->nslots))
+    return false;
+  io->buffer = may_wait ? bounce_get (dev->bounce) : bounce_try_get (dev->bounce);
+  if (!io->buffer)
+    turnstile_leave (&dev->share, &io->share);
+  return io->buffer;
+}
+
+/* A transfer of so many pages took so long. What a page cache takes, or has, costs little more than the copy; a disk makes one wait. */
+static void
+note_delay (struct swapdev *dev, bool write, uint64_t ns, uint32_t npages)
+{
+  uint64_t copy_ns = (uint64_t) npages * PAGE_NS, delay_ns = ns > copy_ns ? ns - copy_ns : 0;
+  uint32_t was_ns = atomic_load_explicit (&dev->delay_ns[write], memory_order_relaxed), is_ns;
+
+  delay_ns = delay_ns < DELAY_MAX_NS ? delay_ns : DELAY_MAX_NS;
+  is_ns = was_ns - was_ns / SMOOTHING + (uint32_t) delay_ns / SMOOTHING;
+  if (is_ns != was_ns)
+    atomic_store_explicit (&dev->delay_ns[write], is_ns, memory_order_relaxed);
+}
+
+/* Would one wait for it, so that something else may as well be under way meanwhile? */
+static bool
+is_slow (const struct swapdev_io *io)
+{
+  return io->dev->io.align > 0 ||
+         atomic_load_explicit (&io->dev->delay_ns[io->write], memory_order_relaxed) > RING_NS;
+}
+
+/* Are there at least two to wait for? A ring costs more than system calls that need not sleep, above all for writes into the page cache,
+ * which the kernel gives to threads of its own. */
+static bool
+is_worth_a_ring (const struct swapdev_io *io, unsigned n)
+{
+  unsigned nslow = 0;
+
+  for (unsigned i = 0; i < n && nslow < 2; i++)
+    nslow += is_slow (&io[i]);
+  return nslow == 2;
+}
+
+static void
+put_buffer (struct swapdev_io *io)
+{
+  if (!io->buffer)
+    return;
+  bounce_put (io->dev->bounce, io->buffer);
+  turnstile_leave (&io->dev->share, &io->share);
+}
+
+/* Who waits has his turn before his buffer, since those are few; who does not gives no turn back unused. */
+static bool
+enter (struct swapdev_io *io, bool may_wait)
+{
+  if (may_wait)
+    return get_turn (io, true) && get_buffer (io, true);
+  if (!get_buffer (io, false))
+    return false;
+  if (get_turn (io, false))
+    return true;
+  put_buffer (io);
+  return false;
+}
+
+/* How many pieces of iov so many bytes are; *excess is what the last one has beyond them. */
+static unsigned
+count_pieces (const struct iovec *iov, size_t nbytes, size_t *excess)
+{
+  unsigned n = 0;
+
+  while (iov[n].iov_len < nbytes)
+    nbytes -= iov[n++].iov_len;
+  *excess = iov[n].iov_len - nbytes;
+  return n + 1;
+}
+
+/* => has its turn. The turn's I/O begins: its first call is ready to be made. */
+static const struct iovec *
+start (struct swapdev_io *io, unsigned *niov)
+{
+  struct swapdev *dev = io->dev;
+  unsigned npieces;
+  size_t excess;
+
+  npieces = count_pieces (io->iov, (size_t) io->nturn * PAGE_BYTES, &excess);
+  io->rest = io->iov[npieces - 1];
+  io->rest.iov_base = (char *) io->rest.iov_base + io->rest.iov_len - excess;
+  io->rest.iov_len = excess;
+  io->iov[npieces - 1].iov_len -= excess;
+  io->npieces = npieces;
+  io->begin_ns = stats_begin (&dev->stats[io->write]);
+  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
+  turnstile_see (&dev->turnstile, io->begin_ns);
+  devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, npieces, io->write,
+               io->buffer);
+  return devio_next (&io->op, niov);
+}
+
+/* => has its turn, whose I/O has come to this; gives it up. True if there is nothing more to do. */
+static bool
+end (struct swapdev_io *io, int ret)
+{
+  struct swapdev *dev = io->dev;
+
+  if (io->write && !atomic_load (&dev->dirty))
+    atomic_store (&dev->dirty, true);
+  inflight_end (io->inflight, ret);
+  note_delay (
+    dev, io->write,
+    stats_end (&dev->stats[io->write], io->begin_ns, (uint64_t) io->nturn * PAGE_BYTES, ret),
+    io->nturn);
+  put_buffer (io);
+  turnstile_leave (&dev->turnstile, &io->turn);
+  io->slot += io->nturn;
+  io->nslots -= io->nturn;
+  io->iov += io->npieces - 1;
+  io->niov -= io->npieces - 1;
+  *io->iov = io->rest;
+  if (io->rest.iov_len == 0) {
+    io->iov++;
+    io->niov--;
+  }
+  io->ret = ret;
+  return ret < 0 || io->nslots == 0;
+}
+
+static void
+transfer_alone (struct swapdev_io *io)
+{
+  unsigned niov;
+
+  do {
+    enter (io, true);
+    start (io, &niov);
+  } while (!end (io, devio_go_on (&io->op)));
+}
+
+/* In the order in which they are to begin. */
+struct queue {
+  struct swapdev_io *first, **end;
+};
+
+static void
+append (struct queue *q, struct swapdev_io *io)
+{
+  io->next = NULL;
+  *q->end = io;
+  q->end = &io->next;
+}
+
+/* Begin what can be; what can't, and is the only one, waits. Returns how many are under way. */
+static unsigned
+begin (struct ring *ring, struct queue *q, unsigned nout)
+{
+  while (q->first && enter (q->first, nout == 0)) {
+    struct swapdev_io *io = q->first;
+    const struct iovec *iov;
+    unsigned niov;
+
+    q->first = io->next;
+    if (!q->first)
+      q->end = &q->first;
+    iov = start (io, &niov);
+    if (ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io))
+      nout++;
+    else if (!end (io, devio_go_on (&io->op)))
+      append (q, io);
+  }
+  return nout;
+}
+
+/* A call has come to this. True if the next one is under way; else *ret is what all have come to. */
+static bool
+go_on (struct ring *ring, struct swapdev_io *io, ssize_t done, int *ret)
+{
+  const struct iovec *iov;
+  unsigned niov;
+
+  if (done == RING_REFUSED) {
+    *ret = devio_go_on (&io->op);
+    return false;
+  }
+  *ret = devio_done (&io->op, done);
+  if (*ret != -EINPROGRESS)
+    return false;
+  iov = devio_next (&io->op, &niov);
+  if (ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io))
+    return true;
+  *ret = devio_go_on (&io->op);
+  return false;
+}
+
+static void
+transfer_together (struct ring *ring, struct swapdev_io *ios, unsigned n)
+{
+  struct queue q = { .end = &q.first };
+  unsigned nout;
+
+  for (unsigned i = 0; i < n; i++)
+    append (&q, &ios[i]);
+  for (nout = begin (ring, &q, 0); nout > 0; nout = begin (ring, &q, nout)) {
+    ssize_t done;
+    struct swapdev_io *io = ring_wait (ring, &done);
+    int ret;
+
+    if (go_on (ring, io, done, &ret))
+      continue;
+    nout--;
+    if (!end (io, ret))
+      append (&q, io);
+  }
+}
+
+void
+swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings)
+{
+  struct ring *ring = NULL;
+
+  for (unsigned i = 0; i < n; i++)
+    io[i].nslots = count_slots (io[i].iov, io[i].niov);
+  if (n > 1 && rings && (rings_always (rings) || is_worth_a_ring (io, n)))
+    ring = rings_get (rings);
+  if (ring) {
+    transfer_together (ring, io, n);
+    rings_put (rings, ring);
+  } else
+    for (unsigned i = 0; i < n; i++)
+      transfer_alone (&io[i]);
+}
+
+static int
+transfer_one (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+              unsigned niov, bool write)
+{
+  struct swapdev_io io;
+
+  io.dev = dev;
+  io.flow = flow;
+  io.slot = slot;
+  io.iov = iov;
+  io.niov = niov;
+  io.write = write;
+  swapdev_transfer (&io, 1, NULL);
+  return io.ret;
+}
+
+int
+swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+              unsigned niov)
+{
+  return transfer_one (dev, flow, slot, iov, niov, false);
+}
+
+int
+swapdev_write (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,
+               unsigned niov)
+{
+  return transfer_one (dev, flow, slot, iov, niov, true);
+}
