@@ -65,19 +65,25 @@ settle (struct window *w, const struct result *r)
   return w->hold == 0;
 }
 
-/* The best one was looked at again: let it grow where nobody waits for long, begin anew where the device has become quite another
- * one, and else try another one now and then. */
+/* Nobody waits for long: let it grow, whether there is use for that now or not. */
+static void
+grow (struct window *w, const struct result *r, uint64_t now_ns)
+{
+  settle (w, r);
+  w->hold = w->next_hold = 1;
+  w->best = w->best < WINDOW_MAX ? 2 * w->best : 0;
+  resize (w, w->best, now_ns);
+}
+
+/* The best one was looked at again: begin anew where the device has become quite another one, and else try another one now and
+ * then. */
 static void
 judge_best (struct window *w, const struct result *r, uint64_t now_ns)
 {
   bool changed = r->latency_ns > CHANGED * w->latency_ns && r->latency_ns > CHANGED * r->good_ns;
   bool due = settle (w, r);
 
-  if (w->good) {
-    w->hold = w->next_hold = 1;
-    w->best = w->best < WINDOW_MAX ? 2 * w->best : 0;
-    resize (w, w->best, now_ns);
-  } else if (changed && w->best > 1)
+  if (changed && w->best > 1)
     begin_anew (w, now_ns);
   else if (due) {
     w->shrink = w->shrink && w->best > 1 && r->latency_ns >= 2 * r->good_ns;
@@ -93,7 +99,7 @@ judge_unused (struct window *w, const struct result *r, uint64_t now_ns)
     resize (w, w->best, now_ns);
     return;
   }
-  if (r->good || r->latency_ns < 2 * r->good_ns || r->npages_out <= 1 || w->size == 1)
+  if (r->latency_ns < 2 * r->good_ns || r->npages_out <= 1 || w->size == 1)
     return;
   if (r->npages_out < w->size)
     w->size = (uint32_t) r->npages_out + 1;
@@ -124,7 +130,9 @@ judge (struct window *w, const struct result *r, uint64_t now_ns)
   if (w->size == 0) {
     if (!r->good)
       begin_anew (w, now_ns);
-  } else if (w->nwanted < w->nrequests / 2)
+  } else if (r->good && w->size == w->best)
+    grow (w, r, now_ns);
+  else if (w->nwanted < w->nrequests / 2)
     judge_unused (w, r, now_ns);
   else if (w->size == w->best)
     judge_best (w, r, now_ns);
