@@ -97,20 +97,26 @@ unseen_ns (const struct turnstile *t, uint64_t now_ns)
   return now_ns > looked_ns ? now_ns - looked_ns : 0;
 }
 
-/* Is anybody in, or began not long ago? */
-static bool
-was_here (const struct turnstile *t, uint64_t now_ns)
-{
-  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
-
-  return (uint32_t) atomic_load (&t->state) > 0 || now_ns < seen_ns + TURNSTILE_RIVAL_NS;
-}
-
 /* Who comes: a flow, to read or to write. */
 static uintptr_t
 comer (const struct flow *flow, bool write)
 {
   return (uintptr_t) flow | write;
+}
+
+static bool
+is_empty (const struct turnstile *t)
+{
+  return (uint32_t) atomic_load (&t->state) == 0;
+}
+
+/* Does who comes vie with who came last? If anybody is still in, and another flow also if it began not long ago. */
+static bool
+are_rivals (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
+{
+  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
+
+  return !is_empty (t) || ((last ^ who) > 1 && now_ns < seen_ns + TURNSTILE_RIVAL_NS);
 }
 
 /* => holds t->mutex. Does anybody else wait, or is in? */
@@ -135,19 +141,20 @@ set_window_locked (struct turnstile *t)
     atomic_fetch_xor (&t->state, WINDOW);
 }
 
-/* => holds t->mutex. Somebody comes. If it is not who came last, and that was here not long ago, they are rivals, until neither
- * has come after the other for some time, nor is here. */
+/* => holds t->mutex. Somebody comes. If it vies with who came last they are rivals, until neither has come after the other for some
+ * time, nor is here. */
 static void
 look_out_locked (struct turnstile *t, uintptr_t who, uint64_t now_ns)
 {
+  uintptr_t last = atomic_exchange_explicit (&t->last, who, memory_order_relaxed);
+
   mutex_assert_held (&t->mutex);
   if (has_rivals (t) && now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS &&
       !others_are_here_locked (t, who))
     atomic_fetch_and (&t->state, ~RIVALS);
-  if (atomic_load_explicit (&t->last, memory_order_relaxed) != who) {
-    atomic_store_explicit (&t->last, who, memory_order_relaxed);
+  if (last != who && are_rivals (t, last, who, now_ns)) {
     t->changed_ns = now_ns;
-    if (was_here (t, now_ns) && !(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
+    if (!(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
       window_resume (&t->window, now_ns);
       set_looked (t, now_ns); /* until now nobody has */
     }
@@ -313,14 +320,18 @@ admit_locked (struct turnstile *t)
 
 /* Is there nothing to look at, but whether there is room? */
 static bool
-needs_no_look (const struct turnstile *t, uintptr_t who)
+needs_no_look (struct turnstile *t, uintptr_t who)
 {
+  uintptr_t last = atomic_load_explicit (&t->last, memory_order_relaxed);
+
   if (!t->adapts)
     return true;
   if (has_rivals (t))
     return unseen_ns (t, atomic_load_explicit (&t->seen_ns, memory_order_relaxed)) <
            TURNSTILE_LOOK_NS;
-  return atomic_load_explicit (&t->last, memory_order_relaxed) == who;
+  if ((last ^ who) == 1 && is_empty (t)) /* read and write one after the other */
+    atomic_store_explicit (&t->last, last = who, memory_order_relaxed);
+  return last == who;
 }
 
 /* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. A window is no reason to wait for that. */
