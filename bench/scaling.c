@@ -4,8 +4,9 @@
  *
  * A drum's device is a sparse file, on which nothing is written but its label. The requests are for a working set whose pages lie all over
  * the export, at first in slots all over the drum; all the other slots that are used are claimed, in runs, as pages of nobody.
- * So what lib/ looks at is as large as it would be, but the data is not: each page of the working set has a frame of a file in memory, and
- * there the system calls go, whatever slot they are for. The same calls and checksums without lib/ are the base: what is more is lib/'s.
+ * So what lib/ looks at is as large as it would be, but the data is not: each page of the working set has a frame of a file in memory, the
+ * same for all drums, and always the same contents; there the system calls go, whatever slot they are for. The same calls and checksums without
+ * lib/ are the base: what is more is lib/'s.
  *
  * Figures are CPU time of the thread, medians of rounds. All drums are there at once and take turns; ratios are taken within the round, so
  * that what else the machine does hits both.
@@ -30,13 +31,14 @@
 #include "log.h"
 #include "pagemap.h"
 #include "pagesum.h"
+#include "ring.h"
 #include "service.h"
 #include "tests/unit/served.h"
 #include "units.h"
 
 enum {
   NSMALL = 1 << 14, /* requests of a page, and of 1 MiB, in the working set */
-  NLARGE = 32,
+  NLARGE = 64,
   LARGE_PAGES = 256,
   NFRAMES = NSMALL + NLARGE * LARGE_PAGES,
   NPARTS = 16, /* of the frames, each a file: so threads do not meet in the kernel's lock of one */
@@ -72,14 +74,15 @@ struct target {
   char device[4200];
   struct service service;
   struct export *export;
-  int frames[NPARTS];
   uint64_t small_page[NSMALL], large_page[NLARGE]; /* where in the export they are */
   uint32_t next_small, next_large;
   double ns[NFIGURES][MAX_ROUNDS];
 };
 
 static char dir[4096];
-static unsigned nrounds = 15, nsmall = 1000, nlarge = 16, npairs = 200000;
+static unsigned nrounds = 15, nsmall = 1000, nlarge = 6, npairs = 50000;
+static int frames[NPARTS];
+static _Alignas(64) char buffer[LARGE_PAGES * PAGE_BYTES]; /* set_contents */
 
 /* Where this thread's I/O goes instead of to the device: data at buf to and from at. */
 static _Thread_local struct {
@@ -126,6 +129,16 @@ __wrap_pwritev (int fd, const struct iovec *iov, int niov, off_t at)
 }
 
 static void
+make_frames (void)
+{
+  for (unsigned i = 0; i < NPARTS; i++) {
+    frames[i] = memfd_create ("frames", MFD_CLOEXEC);
+    if (frames[i] == -1 || ftruncate (frames[i], (off_t) NFRAMES / NPARTS * PAGE_BYTES) == -1)
+      err (EXIT_FAILURE, "memory");
+  }
+}
+
+static void
 say_errors (enum log_level level, const char *fmt, va_list args)
 {
   if (level != LEVEL_ERROR)
@@ -144,14 +157,23 @@ print (const char *what, const char *of, const char *unit, double value)
 
 /* Request i of the working set: its I/O goes to its frame. */
 static void
-use_frame (const struct target *t, bool large, uint32_t i, const void *buf)
+use_frame (bool large, uint32_t i, const void *buf)
 {
   uint32_t per_part = large ? NLARGE / NPARTS : NSMALL / NPARTS, place = i % per_part;
   uint32_t at = large ? NSMALL / NPARTS + place * LARGE_PAGES : place;
 
-  frame.fd = t->frames[i / per_part];
+  frame.fd = frames[i / per_part];
   frame.at = (off_t) at * PAGE_BYTES;
   frame.buf = buf;
+}
+
+/* Contents that are not of zeroes: with the number of the request, at the beginning, they are those of its pages. */
+static void
+set_contents (char *buf, unsigned npages)
+{
+  memset (buf, 0, (size_t) npages * PAGE_BYTES);
+  for (unsigned i = 0; i < npages; i++)
+    buf[(size_t) i * PAGE_BYTES + PAGE_BYTES / 2] = 1;
 }
 
 static void
@@ -186,10 +208,10 @@ request (const struct target *t, enum request what, bool large, uint32_t i, char
   uint64_t bytes = npages * PAGE_BYTES, offset;
   int ret = 0;
 
-  use_frame (t, large, i, buf);
+  use_frame (large, i, buf);
   offset = (large ? t->large_page[i] : t->small_page[i]) * PAGE_BYTES;
   if (what == WRITE)
-    ++*(uint64_t *) (void *) buf; /* other contents each time */
+    *(uint32_t *) (void *) buf = i + 1;
   if (!t->export)
     ret = request_base (what, buf, npages);
   else if (what == READ)
@@ -209,13 +231,10 @@ request (const struct target *t, enum request what, bool large, uint32_t i, char
 static void
 requests (const struct target *t, enum request what, bool large, uint32_t first, unsigned n)
 {
-  static _Alignas(64) char buf[LARGE_PAGES * PAGE_BYTES];
   uint32_t end = large ? NLARGE : NSMALL;
 
-  for (unsigned i = 0; i < LARGE_PAGES; i++)
-    buf[i * PAGE_BYTES + PAGE_BYTES / 2] = 1; /* none is of zeroes */
   for (unsigned k = 0; k < n && what != NOTHING; k++)
-    request (t, what, large, (first + k) % end, buf);
+    request (t, what, large, (first + k) % end, buffer);
 }
 
 /* By itself, so that a profiler can be told to look at nothing else. */
@@ -255,7 +274,8 @@ start (struct target *t, const char *name)
                                    .ndevices = 1,
                                    .stripe_bytes = STRIPE_DEFAULT_BYTES,
                                    .size_bytes = 2 * t->gib * GIB, /* small, and large requests */
-                                   .checksum = true };
+                                   .checksum = true,
+                                   .io = RINGS_NEVER }; /* a ring knows nothing of frames */
 
   snprintf (t->device, sizeof t->device, "%s/%s-%s-%u", dir, name, t->size, t->used_percent);
   make_sparse (t->device, (nslots < SLOT_MAX ? nslots : SLOT_MAX) * PAGE_BYTES);
@@ -294,8 +314,9 @@ static void
 place_small (struct target *t)
 {
   uint64_t key = pagesum_export_key (export_name (t->export));
-  _Alignas(64) char data[PAGE_BYTES] = { 0 };
+  _Alignas(64) char data[PAGE_BYTES];
 
+  set_contents (data, 1);
   for (uint32_t i = 0; i < NSMALL; i++) {
     struct slot_run run = { .n = 1 };
 
@@ -307,11 +328,7 @@ place_small (struct target *t)
                     (struct pagemap_entry){ .slot = run.first,
                                             .sum = pagesum_contents (data) ^
                                                    pagesum_key (key, t->small_page[i]) });
-    use_frame (t, false, i, data);
-    if (pwrite (frame.fd, data, sizeof data, frame.at) != (ssize_t) sizeof data)
-      err (EXIT_FAILURE, "memory");
   }
-  frame.buf = NULL;
 }
 
 static uint32_t
@@ -341,29 +358,18 @@ claim_others (struct target *t)
 }
 
 static void
-make_frames (struct target *t)
-{
-  for (unsigned i = 0; i < NPARTS; i++) {
-    t->frames[i] = memfd_create ("frames", MFD_CLOEXEC);
-    if (t->frames[i] == -1 || ftruncate (t->frames[i], (off_t) NFRAMES / NPARTS * PAGE_BYTES) == -1)
-      err (EXIT_FAILURE, "memory");
-  }
-}
-
-static void
 make_target (struct target *t)
 {
   uint64_t npages = t->gib * GIB / PAGE_BYTES;
+
+  if (!t->gib)
+    return;
   random_begin ();
-  make_frames (t);
-  if (t->gib) {
-    start (t, "drum");
-    spread (t->small_page, NSMALL, 0, npages, 1);
-    spread (t->large_page, NLARGE, npages, npages, LARGE_PAGES);
-    place_small (t);
-    claim_others (t);
-  } else
-    requests (t, WRITE, false, 0, NSMALL);
+  start (t, "drum");
+  spread (t->small_page, NSMALL, 0, npages, 1);
+  spread (t->large_page, NLARGE, npages, npages, LARGE_PAGES);
+  place_small (t);
+  claim_others (t);
   requests (t, WRITE, true, 0, NLARGE);
   frame.buf = NULL;
 }
@@ -373,8 +379,19 @@ end_target (struct target *t)
 {
   if (t->export)
     service_stop (&t->service);
-  for (unsigned i = 0; i < NPARTS; i++)
-    close (t->frames[i]);
+}
+
+/* Have all frames written. */
+static void
+fill_frames (void)
+{
+  static const struct target base;
+
+  make_frames ();
+  set_contents (buffer, LARGE_PAGES);
+  requests (&base, WRITE, false, 0, NSMALL);
+  requests (&base, WRITE, true, 0, NLARGE);
+  frame.buf = NULL;
 }
 
 /* ---- sizes and fills ---- */
@@ -425,6 +442,10 @@ print_over (const struct target *t, const struct target *base)
 static void
 bench_targets (struct target *targets, unsigned n)
 {
+  for (unsigned k = 0; k < n; k++) { /* nobody finds in the caches what another one has just used */
+    targets[k].next_small = NSMALL / n * k;
+    targets[k].next_large = NLARGE / n * k;
+  }
   for (unsigned i = 0; i < nrounds; i++)
     for (unsigned f = 0; f < NFIGURES; f++)
       for (unsigned k = 0; k < n; k++)
@@ -452,8 +473,9 @@ work (void *opaque)
 {
   struct worker *w = opaque;
   uint32_t n = w->end - w->first;
-  _Alignas(64) char buf[PAGE_BYTES] = { 1 };
+  _Alignas(64) char buf[PAGE_BYTES];
 
+  set_contents (buf, 1);
   pthread_barrier_wait (w->begin);
   w->cpu_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID);
   for (unsigned i = 0; i < w->npairs; i++) {
@@ -609,11 +631,11 @@ usage (FILE *where)
            "usage: scaling [--quick] [--only FIGURE | --threads N] [DIR]\n"
            "Print what a request costs lib/, one `name value' line a figure. DIR is for sparse "
            "files (default: /dev/shm); up to\n"
-           "4 GiB of memory are used.\n"
+           "3 GiB of memory are used.\n"
            "  --quick        few and small drums, few rounds: shows that it runs, not how fast\n"
-           "  --only FIGURE  16000 requests for a page, or 32 for 1 MiB, on 1 GiB: for a profiler "
+           "  --only FIGURE  15000 requests for a page, or 90 for 1 MiB, on 1 GiB: for a profiler "
            "(function: timed)\n"
-           "  --threads N    200000 writes and reads by N threads on 1 GiB, for a tracer\n");
+           "  --threads N    50000 writes and reads by N threads on 1 GiB, for a tracer\n");
 }
 
 int
@@ -659,6 +681,7 @@ main (int argc, char **argv)
   snprintf (dir, sizeof dir, "%s/drum-scale-XXXXXX", optind < argc ? argv[optind] : "/dev/shm");
   if (!mkdtemp (dir))
     err (EXIT_FAILURE, "%s", dir);
+  fill_frames ();
   if (only)
     bench_only (only);
   else if (nthreads)

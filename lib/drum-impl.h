@@ -87,6 +87,14 @@ void drum_count_closing_locked (struct drum *d);
 /* => holds d->lock. The same, and room_check. */
 struct room_notice drum_check_room_locked (struct drum *d);
 
+/* Without the lock. */
+static inline void
+drum_say (struct room_notice notice)
+{
+  if (notice.what != ROOM_NOTHING) /* inline: it is seldom said, and often asked */
+    room_say (notice);
+}
+
 /* => holds d->lock. Change the state of a device, and account for what that changes. */
 void drum_set_state_locked (struct drum *d, struct device *dev, enum drum_device_state state);
 

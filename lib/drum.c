@@ -235,7 +235,7 @@ drum_alloc (struct drum *d, const struct drum_demand *want, struct slot_run *run
     notice = room_is_limited (want->account, want->ngrow) ? room_limited (want->account)
                                                           : room_refused (&d->room, d->nclosed > 0);
   mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_say (notice);
   return ret;
 }
 
@@ -283,7 +283,7 @@ drum_unlock_returned (struct drum *d, const struct drum_return *what)
   if (d->nwaiting)
     pthread_cond_broadcast (&d->slots_returned);
   mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_say (notice);
 }
 
 void
@@ -311,7 +311,7 @@ drum_promise (struct drum *d, struct room_account *a, const struct room_promise 
     notice = drum_check_room_locked (d);
   }
   mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_say (notice);
   return ret;
 }
 
@@ -372,7 +372,7 @@ drum_pass_account (struct drum *d, struct room_account *from, struct room_accoun
     notice = drum_check_room_locked (d);
   }
   mutex_unlock (&d->lock);
-  room_say (notice);
+  drum_say (notice);
   return ret;
 }
 

@@ -26,7 +26,8 @@ freerange_add (struct freerange *fr, uint32_t slot, bool shrinks)
   } else {
     if (fr->nruns == DRUM_BATCH)
       freerange_flush (fr);
-    drum_prefetch (fr->drum, slot);
+    if (fr->what.nmove == 0) /* or else a write has asked for it already */
+      drum_prefetch (fr->drum, slot);
     fr->run[fr->nruns++] = (struct slot_run){ .first = slot, .n = 1 };
   }
   fr->what.nshrink += shrinks;

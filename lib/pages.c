@@ -228,6 +228,8 @@ chunk_place (struct chunk *c, unsigned i, struct drum *d, struct pagemap_entry f
   c->move[i] = pagemap_has_slot (from) && drum_slot_returns (d, from.slot);
   c->grow[i] = !pagemap_has_slot (from);
   c->to[i] = (struct pagemap_entry){ .sum = sum };
+  if (!c->grow[i])
+    drum_prefetch (d, from.slot);
 }
 
 /* Give the slots of the runs, in order, to the pages that are to be placed, and gather their writes. */
@@ -348,9 +350,9 @@ static int
 chunk_write (struct pages *p, struct chunk *c, int above, const void *buf)
 {
   struct drum_demand want;
-  int ret = 0, error = 0;
+  int ret = 0, error = -EAGAIN;
 
-  for (unsigned tries = 0; ret == 0 && count_fate (c, PLACE, &want) > 0; tries++) {
+  for (unsigned tries = 0; ret == 0 && error < 0 && count_fate (c, PLACE, &want) > 0; tries++) {
     /* Not for the end of a move while some of our own, that only end when all are written, may be what it waits for. */
     bool may_wait = above == PRIO_ANY && (tries == 0 || c->n == 1);
 

@@ -246,13 +246,27 @@ check_promises (struct room *r)
                                .nusable = nusable_reopened (r) };
 }
 
+/* Is there plenty, and was there when somebody looked last? Nearly always, and this is looked at twice a write. */
+static bool
+is_plenty (const struct room *r)
+{
+  return !r->almost_full && !r->full && !r->broken && r->closing.nslots == 0 &&
+         r->nreserved <= room_nusable (r) &&
+         r->nfree + r->nmoving >= r->nkept + r->npromised + ROOM_LOW_WATER;
+}
+
 struct room_notice
 room_check (struct room *r)
 {
-  uint64_t left = room_left (r, NULL);
-  uint64_t high = minimum (r->nslots / 2, ROOM_HIGH_WATER);
-  struct room_notice notice = check_promises (r);
+  struct room_notice notice = { .what = ROOM_NOTHING,
+                                .left = r->nfree + r->nmoving - r->nkept - r->npromised };
+  uint64_t left, high;
 
+  if (is_plenty (r))
+    return notice;
+  left = room_left (r, NULL);
+  high = minimum (r->nslots / 2, ROOM_HIGH_WATER);
+  notice = check_promises (r);
   if (notice.what != ROOM_NOTHING)
     return notice; /* the rest is said after the next change */
   notice.left = left;

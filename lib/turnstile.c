@@ -104,19 +104,28 @@ comer (const struct flow *flow, bool write)
   return (uintptr_t) flow | write;
 }
 
+static uintptr_t
+flow_of (uintptr_t who)
+{
+  return who & ~(uintptr_t) 1;
+}
+
 static bool
 is_empty (const struct turnstile *t)
 {
   return (uint32_t) atomic_load (&t->state) == 0;
 }
 
-/* Does who comes vie with who came last? If anybody is still in, and another flow also if it began not long ago. */
+/* Does he come while who came last wants it, too? Of flows, whose hosts know nothing of each other, those do that come within some time;
+ * but a host that reads what it has written has no rival in itself, unless it does not wait for the one before it asks for the other. */
 static bool
-are_rivals (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
+is_rival (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
 {
   uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
 
-  return !is_empty (t) || ((last ^ who) > 1 && now_ns < seen_ns + TURNSTILE_RIVAL_NS);
+  if (!is_empty (t))
+    return true;
+  return flow_of (last) != flow_of (who) && now_ns < seen_ns + TURNSTILE_RIVAL_NS;
 }
 
 /* => holds t->mutex. Does anybody else wait, or is in? */
@@ -141,18 +150,20 @@ set_window_locked (struct turnstile *t)
     atomic_fetch_xor (&t->state, WINDOW);
 }
 
-/* => holds t->mutex. Somebody comes. If it vies with who came last they are rivals, until neither has come after the other for some
- * time, nor is here. */
+/* => holds t->mutex. Somebody comes. If it is not who came last, and that was here not long ago, they are rivals, until neither
+ * has come after the other for some time, nor is here. */
 static void
 look_out_locked (struct turnstile *t, uintptr_t who, uint64_t now_ns)
 {
-  uintptr_t last = atomic_exchange_explicit (&t->last, who, memory_order_relaxed);
+  uintptr_t last = atomic_load_explicit (&t->last, memory_order_relaxed);
 
   mutex_assert_held (&t->mutex);
   if (has_rivals (t) && now_ns - t->changed_ns >= TURNSTILE_RIVAL_NS &&
       !others_are_here_locked (t, who))
     atomic_fetch_and (&t->state, ~RIVALS);
-  if (last != who && are_rivals (t, last, who, now_ns)) {
+  if (last != who)
+    atomic_store_explicit (&t->last, who, memory_order_relaxed);
+  if (last != who && is_rival (t, last, who, now_ns)) {
     t->changed_ns = now_ns;
     if (!(atomic_fetch_or (&t->state, RIVALS) & RIVALS)) {
       window_resume (&t->window, now_ns);
@@ -329,7 +340,7 @@ needs_no_look (struct turnstile *t, uintptr_t who)
   if (has_rivals (t))
     return unseen_ns (t, atomic_load_explicit (&t->seen_ns, memory_order_relaxed)) <
            TURNSTILE_LOOK_NS;
-  if ((last ^ who) == 1 && is_empty (t)) /* read and write one after the other */
+  if (last != who && flow_of (last) == flow_of (who) && is_empty (t)) /* by turns */
     atomic_store_explicit (&t->last, last = who, memory_order_relaxed);
   return last == who;
 }

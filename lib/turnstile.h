@@ -10,10 +10,9 @@
  *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
  *          Within a flow, of a kind: first come, first served. Nobody slips in past those who wait.
  * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much: a flow
- *          behind another, a swap-in behind its own host's page-out. So while two flows want it (since one has come less than
- *          TURNSTILE_RIVAL_NS after the other), or readers and writers of one (since one has come while the other was in), and until
- *          so long after the
- *          last time, only as much is let in as is good for it (window.h), and larger requests come in pieces, with a turn for each.
+ *          behind another, a swap-in behind its own host's page-out. So while two want it (flows: since one has come less than
+ *          TURNSTILE_RIVAL_NS after the other; readers and writers of one: since one has come while the other was in; and until so long after
+ *          the last time), only as much is let in as is good for it (window.h), and larger requests come in pieces, with a turn for each.
  *          If nothing moves for TURNSTILE_STALL_NS, what is in hangs; it does not count in the window any more.
  * Cost:    one load and one compare-and-swap to enter and one atomic to leave, as long as nobody has to wait, and there are no rivals, or the
  *          device is fast enough for all of them, so that the window is no limit: then one request in TURNSTILE_LOOK_NS is looked at, whether

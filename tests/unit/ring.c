@@ -24,6 +24,7 @@ static unsigned refuse_at = UINT32_MAX; /* from this call on, so many fail, with
 static unsigned nrefusals;
 static int refusal = -EAGAIN;
 static struct rng *at_random; /* or: one in three */
+static unsigned held_back;    /* or: the next one takes all but so many */
 
 int __real_io_uring_submit_and_wait (struct io_uring *ring, unsigned n);
 int __wrap_io_uring_submit_and_wait (struct io_uring *ring, unsigned n);
@@ -37,6 +38,16 @@ __wrap_io_uring_submit_and_wait (struct io_uring *ring, unsigned n)
     return rng_below (at_random, 2) ? -EINTR : -EAGAIN;
   if (call >= refuse_at && call - refuse_at < nrefusals)
     return refusal;
+  if (held_back > 0) {
+    unsigned nheld = held_back;
+    int ret;
+
+    held_back = 0;
+    ring->sq.sqe_tail -= nheld;
+    ret = __real_io_uring_submit_and_wait (ring, n);
+    ring->sq.sqe_tail += nheld;
+    return ret;
+  }
   return __real_io_uring_submit_and_wait (ring, n);
 }
 
@@ -190,6 +201,31 @@ Test (ring, what_is_refused_is_said)
         continue;
       }
       cr_assert_eq (wait_for (r, nqueued), 0);
+    }
+  }
+  rings_put (rings, r);
+}
+
+/* The kernel may also take the first of them only. */
+Test (ring, the_last_are_refused)
+{
+  struct ring *r = rings_get (rings);
+
+  for (unsigned n = 2; n < 10; n++) {
+    bool refused[NBLOCKS] = { false };
+
+    for (unsigned i = 0; i < n; i++)
+      cr_assert (queue_read (r, i));
+    held_back = n / 2;
+    for (unsigned i = 0; i < n; i++) {
+      ssize_t result;
+      struct iovec *tag = ring_wait (r, &result);
+
+      refused[tag - iov] = result == RING_REFUSED;
+    }
+    for (unsigned i = 0; i < n; i++) {
+      cr_assert_eq (refused[i], i >= n - n / 2, "%u of %u", i, n);
+      cr_assert_eq (data[i][0], (char) (refused[i] ? 0xff : i));
     }
   }
   rings_put (rings, r);

@@ -279,12 +279,16 @@ Test (room, closing_devices)
   cr_assert_not (room_is_broken (&room));
 }
 
-/* That promises can't be kept is said once, and that they can be, again. */
+/* That promises can't be kept is said once, and that they can be, again. Who hears that it is almost full hears what is promised, too. */
 Test (room, broken_promises)
 {
+  struct room_notice notice;
+
   room_grow (&room, 8192, 8192);
   promise (&rich, 8000, 0);
-  cr_assert_eq ((int) room_check (&room).what, ROOM_ALMOST_FULL);
+  notice = room_check (&room);
+  cr_assert_eq ((int) notice.what, ROOM_ALMOST_FULL);
+  cr_assert_eq (notice.npromised, 8000);
   room_shrink (&room, 1000, 1000);
   cr_assert_eq ((int) room_check (&room).what, ROOM_BROKEN);
   cr_assert_eq ((int) room_check (&room).what, ROOM_NOTHING);

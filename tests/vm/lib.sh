@@ -36,11 +36,13 @@ vm_devices='' vm_used='' vm_prio='' vm_state='' vm_errors=''
 # => numbers of the guest's "swap:" and "memload:" lines, as vm_swap_used (KiB), vm_memload_checked and so on
 vm_swap_seconds=0 vm_swap_used=0 vm_swap_size=0 vm_swap_in=0 vm_swap_out=0
 vm_memload_seconds=0 vm_memload_checked=0 vm_memload_rewritten=0 vm_memload_wrong=0 vm_memload_in=0 vm_memload_out=0
+# => milliseconds of what memload did, when it has done it: vm_took_fill, vm_took_touch, vm_took_check, vm_took_command
+vm_took_fill='' vm_took_touch='' vm_took_check='' vm_took_command=''
 # => of the result: vm_result_in, vm_result_out, vm_result_wrong, vm_result_ioerrors; empty if the guest did not get there
 vm_result_in='' vm_result_out='' vm_result_wrong='' vm_result_ioerrors=''
 
 vm_dir='' vm_scratch='' vm_pids='' vm_build='' vm_newest='' vm_gone='' vm_clocks=0 vm_port=0 vm_accel='' vm_status=0
-vm_stdin=/dev/null vm_ram=320 vm_cpus=2 vm_guest=guest vm_disks='' vm_initramfs='' vm_kernel='' vm_qmp=no
+vm_stdin=/dev/null vm_ram=320 vm_cpus=2 vm_guest=guest vm_disks='' vm_disk_options='' vm_initramfs='' vm_kernel='' vm_qmp=no
 
 # Make the scratch folder and the queue, and see to it that nothing stays behind.
 vm_begin () {
@@ -71,6 +73,8 @@ vm_make_scratch () {
 # that make removes what it had half written.
 vm_end () {
   trap '' HUP INT TERM
+  # With bash it may be empty here: that of a read that was interrupted.
+  IFS=' '
   # A signal may have come just after a process was started and before its id was noted.
   [ "${!:-}" = "$vm_newest" ] || vm_pids="$! $vm_pids"
   if [ -n "$vm_build" ]; then
@@ -164,7 +168,7 @@ vm_numbers () {
 
 # Wait for the next line of anybody, keep the books, and set vm_who and vm_line.
 # => 1 when the time limit is over (vm_late says in which step), and from then on
-# "ready" is the server, once clients can connect; "end" tells in vm_line who has ended.
+# "ready" is the server, once clients can connect, and vm_line its process; "end" tells in vm_line who has ended.
 vm_next () {
   [ -z "$vm_late" ] || return 1
   while IFS= read -r vm_line <&9; do
@@ -196,6 +200,7 @@ vm_next () {
             [ -n "$vm_disks" ] || vm_look || : ;;
           'devices: '*) vm_devices=$(printf %s "${vm_line#devices: }" | tr ';' '\n' | tee -a "$vm_dir/devices.log") ;;
           'memload: seconds='*) vm_numbers "${vm_books}_memload" ${vm_line#memload: } ;;
+          'memload: took '*) vm_numbers "${vm_books}_took" ${vm_line#memload: took } ;;
           'dmesg: '*|'memload: page '*) vm_problems="$vm_problems$vm_line
 " ;;
           'result: '*)
@@ -204,7 +209,7 @@ vm_next () {
         esac ;;
       *[!0-9]*) ;;
       # nbdkit's pid file is the queue itself: a line of digits.
-      ?*) vm_who=ready ;;
+      ?*) vm_line=$vm_who vm_who=ready ;;
     esac
     return 0
   done
@@ -306,6 +311,7 @@ vm_stop_server () {
 }
 
 # vm_disk NAME [SIZE]: one more disk for the guest, in the order of vda, vdb, ...: the file $vm_dir/NAME, made with this size.
+# vm_disk_options: how QEMU is to open them, as "cache.direct=on,aio=native,discard=unmap".
 vm_disk () {
   [ $# -eq 1 ] || truncate -s "$2" "$vm_dir/$1"
   vm_disks="$vm_disks $1"
@@ -350,11 +356,11 @@ vm_qemu () {
     -append "$vm_append" -netdev user,id=net0 -device virtio-net-pci,netdev=net0,romfile= \
     -serial "file:$vm_dir/$vm_guest.console.log" -serial stdio
   for vm_name in $vm_disks; do
-    set -- "$@" -blockdev "file,node-name=$vm_name-file,filename=$vm_name" \
-      -blockdev "raw,node-name=$vm_name,file=$vm_name-file" -device "virtio-blk-pci,drive=$vm_name"
+    set -- "$@" -blockdev "file,node-name=$vm_name-file,filename=$vm_name${vm_disk_options:+,$vm_disk_options}" \
+      -blockdev "raw,node-name=$vm_name,discard=unmap,file=$vm_name-file" -device "virtio-blk-pci,drive=$vm_name"
   done
   if [ "$vm_qmp" = yes ] || [ -n "$vm_disks" ]; then
-    mkfifo "$vm_dir/qmp.in" "$vm_dir/qmp.out"
+    [ -e "$vm_dir/qmp.in" ] || mkfifo "$vm_dir/qmp.in" "$vm_dir/qmp.out"
     vm_spawn qemu cat "$vm_dir/qmp.out"
     set -- "$@" -qmp pipe:qmp
   fi

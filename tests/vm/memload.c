@@ -10,7 +10,8 @@
  *          or released and not written since.
  * Memory:  2 bytes a page of its own, locked, so that what is expected is not lost with the swap.
  * Output:  once a second "memload: seconds=N checked=N rewritten=N wrong=N in=N out=N" (pages
- *          swapped since the start), at the end "memload: N pages checked, N rewritten, N wrong".
+ *          swapped since the start); at the end "memload: took fill=MS touch=MS check=MS command=MS", the
+ *          milliseconds of each part, and "memload: N pages checked, N rewritten, N wrong".
  *          Exit status 0 if none was wrong, 1 if one was, 2 if it could not run.
  */
 #include <errno.h>
@@ -114,12 +115,29 @@ random_below (uint32_t n)
 }
 
 static uint64_t
-clock_seconds (void)
+clock_ms (void)
 {
   struct timespec ts;
 
   clock_gettime (CLOCK_MONOTONIC, &ts);
-  return ts.tv_sec;
+  return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static uint64_t
+clock_seconds (void)
+{
+  return clock_ms () / 1000;
+}
+
+/* How many milliseconds since the last time. */
+static uint64_t
+lap (void)
+{
+  static uint64_t last;
+  uint64_t before = last;
+
+  last = clock_ms ();
+  return last - before;
 }
 
 static void
@@ -288,31 +306,38 @@ check_all (uint32_t n)
   }
 }
 
-/* Keep the first pages, release the others, run a command (swapoff, say), check what was kept. */
-static void
+/* Keep the first pages, release the others, run a command (swapoff, say), check what was kept. => how many milliseconds the
+ * command took */
+static uint64_t
 keep_and_run (uint32_t nkept, const char *command)
 {
+  uint64_t took;
   int status;
 
   release_pages (nkept, npages - nkept);
   printf ("memload: keeps %" PRIu32 " pages and runs: %s\n", nkept, command);
+  lap ();
   status = system (command); /* a spawn, not a fork: it copies no page table */
+  took = lap ();
   if (status != 0)
     die ("%s: exit status %d", command,
          WIFSIGNALED (status) ? 128 + WTERMSIG (status) : WEXITSTATUS (status));
   check_all (npages);
+  return took;
 }
 
 static void
 usage (void)
 {
-  die ("usage: memload -m MIB [-n HOST] [-p PAGES] [-s SECONDS] [-w] [-k MIB -x COMMAND]\n"
-       "  -m  how much memory to fill\n"
-       "  -n  number of this host, 0 to 255: no other has the same patterns\n"
-       "  -p  go on until so many pages have been swapped each way\n"
-       "  -s  and for so many seconds at least\n"
-       "  -w  and until SIGUSR1 comes\n"
-       "  -x  at the end run this command while only the first -k MiB are kept, and check those");
+  die (
+    "usage: memload -m MIB [-n HOST] [-p PAGES] [-c PAGES] [-s SECONDS] [-w] [-k MIB -x COMMAND]\n"
+    "  -m  how much memory to fill\n"
+    "  -n  number of this host, 0 to 255: no other has the same patterns\n"
+    "  -p  go on until so many pages have been swapped each way\n"
+    "  -c  and until so many have been checked, from the same places in the same order each time\n"
+    "  -s  and for so many seconds at least\n"
+    "  -w  and until SIGUSR1 comes\n"
+    "  -x  at the end run this command while only the first -k MiB are kept, and check those");
 }
 
 static uint64_t
@@ -331,14 +356,16 @@ parse_number (const char *s)
 int
 main (int argc, char *argv[])
 {
-  uint64_t mib = 0, number = 0, kept_mib = 0, wanted_pages = 0, wanted_seconds = 0, least = 0;
+  uint64_t mib = 0, number = 0, kept_mib = 0, wanted_pages = 0, wanted_checks = 0,
+           wanted_seconds = 0;
+  uint64_t least = 0, fill_ms, touch_ms, check_ms, command_ms = 0;
   const char *command = NULL;
   uint32_t page;
   bool waits = false, enough;
   int c;
 
   setvbuf (stdout, NULL, _IOLBF, 0);
-  while ((c = getopt (argc, argv, "m:n:p:s:wk:x:")) != -1) {
+  while ((c = getopt (argc, argv, "m:n:p:c:s:wk:x:")) != -1) {
     switch (c) {
     case 'm':
       mib = parse_number (optarg);
@@ -348,6 +375,9 @@ main (int argc, char *argv[])
       break;
     case 'p':
       wanted_pages = parse_number (optarg);
+      break;
+    case 'c':
+      wanted_checks = parse_number (optarg);
       break;
     case 's':
       wanted_seconds = parse_number (optarg);
@@ -382,22 +412,30 @@ main (int argc, char *argv[])
   signal (SIGUSR1, be_told);
   read_swapped (&first_in, &first_out);
   start_seconds = last_seconds = clock_seconds ();
+  lap ();
   for (page = 0; page < npages; page++) {
     write_page (page, page % 64 == 63 ? 0 : 1);
     if (page % 64 == 0)
       progress (&least);
   }
+  fill_ms = lap ();
 
   do {
     random_steps ();
     enough = (progress (&least) || wanted_pages == 0) && least >= wanted_pages &&
-             clock_seconds () >= start_seconds + wanted_seconds && (told || !waits);
+             total.checked >= wanted_checks && clock_seconds () >= start_seconds + wanted_seconds &&
+             (told || !waits);
   } while (!enough);
+  touch_ms = lap ();
 
   check_all (npages);
+  check_ms = lap ();
   if (command)
-    keep_and_run (kept_mib << 20 >> 12, command);
+    command_ms = keep_and_run (kept_mib << 20 >> 12, command);
 
+  printf ("memload: took fill=%" PRIu64 " touch=%" PRIu64 " check=%" PRIu64 " command=%" PRIu64
+          "\n",
+          fill_ms, touch_ms, check_ms, command_ms);
   printf ("memload: %" PRIu64 " pages checked, %" PRIu64 " rewritten, %" PRIu64 " wrong\n",
           total.checked, total.rewritten, total.wrong);
   return total.wrong ? 1 : 0;
