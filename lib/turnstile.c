@@ -110,6 +110,12 @@ flow_of (uintptr_t who)
   return who & ~(uintptr_t) 1;
 }
 
+static bool
+is_empty (const struct turnstile *t)
+{
+  return (uint32_t) atomic_load (&t->state) == 0;
+}
+
 /* Does he come while who came last wants it, too? Of flows, whose hosts know nothing of each other, those do that come within some time;
  * but a host that reads what it has written has no rival in itself, unless it does not wait for the one before it asks for the other. */
 static bool
@@ -117,7 +123,7 @@ is_rival (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now
 {
   uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
 
-  if ((uint32_t) atomic_load (&t->state) > 0)
+  if (!is_empty (t))
     return true;
   return flow_of (last) != flow_of (who) && now_ns < seen_ns + TURNSTILE_RIVAL_NS;
 }
@@ -325,14 +331,18 @@ admit_locked (struct turnstile *t)
 
 /* Is there nothing to look at, but whether there is room? */
 static bool
-needs_no_look (const struct turnstile *t, uintptr_t who)
+needs_no_look (struct turnstile *t, uintptr_t who)
 {
+  uintptr_t last = atomic_load_explicit (&t->last, memory_order_relaxed);
+
   if (!t->adapts)
     return true;
   if (has_rivals (t))
     return unseen_ns (t, atomic_load_explicit (&t->seen_ns, memory_order_relaxed)) <
            TURNSTILE_LOOK_NS;
-  return atomic_load_explicit (&t->last, memory_order_relaxed) == who;
+  if (last != who && flow_of (last) == flow_of (who) && is_empty (t)) /* by turns */
+    atomic_store_explicit (&t->last, last = who, memory_order_relaxed);
+  return last == who;
 }
 
 /* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. A window is no reason to wait for that. */

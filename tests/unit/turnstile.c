@@ -602,6 +602,21 @@ Test (turnstile_flows, readers_and_writers_are_rivals)
   cr_assert_eq (stay (&a, true, 100, 0), 100);
 }
 
+/* Who reads and writes by turns takes no look for that. */
+Test (turnstile_flows, by_turns)
+{
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 4;
+  visit (&a, 1);
+  for (unsigned i = 0; i < 100; i++) {
+    struct turnstile_turn turn;
+
+    cr_assert_eq (turnstile_enter (&t, &turn, &a, i % 3 == 0, 100), 100);
+    cr_assert_null (turn.place);
+    turnstile_leave (&t, &turn);
+  }
+}
+
 /* However many writers there are, a reader of theirs waits for no more than what the window has let in. */
 Test (turnstile_flows, reader_beside_its_writers)
 {
