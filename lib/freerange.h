@@ -29,6 +29,9 @@ void freerange_init (struct freerange *fr, struct drum *d, struct room_account *
 /* A slot that no page map shows any more; shrinks: its page has no other instead. */
 void freerange_add (struct freerange *fr, uint32_t slot, bool shrinks);
 
+/* The same for n of them, whose pages have none instead. */
+void freerange_add_all (struct freerange *fr, const uint32_t *slot, unsigned n);
+
 /* Free what is gathered; to be called at the end. */
 void freerange_flush (struct freerange *fr);
 

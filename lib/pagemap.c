@@ -200,6 +200,23 @@ pagemap_set (struct pagemap *pm, uint64_t page, struct pagemap_entry entry)
                          memory_order_release);
 }
 
+unsigned
+pagemap_take (struct pagemap *pm, uint64_t page, uint64_t end, uint32_t slot[PAGEMAP_LEAF])
+{
+  unsigned n = 0;
+
+  for (; page < end; page++) {
+    uint64_t entry = atomic_load_explicit (&pm->entry[page], memory_order_relaxed);
+
+    if (entry == 0)
+      continue;
+    atomic_store_explicit (&pm->entry[page], 0, memory_order_release);
+    slot[n] = (uint32_t) entry;
+    n += slot[n] != SLOT_LOST;
+  }
+  return n;
+}
+
 uint64_t
 pagemap_next (const struct pagemap *pm, uint64_t page, uint64_t end)
 {

@@ -64,6 +64,11 @@ void pagemap_prefetch (const struct pagemap *pm, uint64_t page);
 struct pagemap_entry pagemap_get (const struct pagemap *pm, uint64_t page);
 void pagemap_set (struct pagemap *pm, uint64_t page, struct pagemap_entry entry);
 
+/* Clear the entries of [page, end), which is part of a LEAF that pagemap_next has found; slot gets those that they had. Returns how
+ * many. */
+unsigned pagemap_take (struct pagemap *pm, uint64_t page, uint64_t end,
+                       uint32_t slot[PAGEMAP_LEAF]);
+
 /* The first page at or behind page, and before end, that may have an entry; end if there is none. */
 uint64_t pagemap_next (const struct pagemap *pm, uint64_t page, uint64_t end);
 

@@ -556,7 +556,7 @@ record_cleared (struct pages *p, uint64_t first, uint64_t end)
 static int
 clear (struct pages *p, uint64_t first, uint64_t end, bool record)
 {
-  struct pagemap_entry none = { .slot = SLOT_NONE };
+  uint32_t slot[PAGEMAP_LEAF];
   struct freerange fr;
   int ret = 0;
 
@@ -567,8 +567,8 @@ clear (struct pages *p, uint64_t first, uint64_t end, bool record)
     leaf_end = leaf_end < end ? leaf_end : end;
     stop = record ? first + record_cleared (p, first, leaf_end) : leaf_end;
     ret = stop < leaf_end ? -EIO : 0;
-    while (first < stop)
-      switch_page (p, first++, none, &fr);
+    freerange_add_all (&fr, slot, pagemap_take (p->map, first, stop, slot));
+    first = stop;
   }
   freerange_flush (&fr);
   return ret;

@@ -124,6 +124,7 @@ Test (freerange, frees_each_slot_once)
   enum { N = 2000 };
   static uint32_t order[N];
   static unsigned count[N];
+  unsigned nall = 0; /* whose pages have no other instead */
   struct rng rng = rng_for (1);
   struct freerange fr;
 
@@ -139,9 +140,18 @@ Test (freerange, frees_each_slot_once)
     }
   }
   freerange_init (&fr, drum, account, 0);
-  for (unsigned i = 0; i < N; i++)
-    freerange_add (&fr, order[i], false);
+  for (unsigned i = 0, n; i < N; i += n) { /* by itself, or many at a time */
+    n = (unsigned) rng_below (&rng, 100);
+    if (n >= 50 || i + n > N) {
+      n = 1;
+      freerange_add (&fr, order[i], false);
+    } else {
+      freerange_add_all (&fr, order + i, n);
+      nall += n;
+    }
+  }
   freerange_flush (&fr);
+  cr_assert_eq (nshrinks, nall);
   for (unsigned i = 0; i < nfreed; i++)
     for (uint32_t k = 0; k < freed[i].n; k++)
       count[freed[i].first + k]++;

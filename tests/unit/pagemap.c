@@ -187,6 +187,17 @@ Test (pagemap, agrees_with_a_model)
     for (; page < at; page++)
       cr_assert (model[page].slot == SLOT_NONE, "seed %" PRIu64 " step %u: passed over %" PRIu64,
                  random_seed (), step, page);
+    end = (page / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF < end ? (page / PAGEMAP_LEAF + 1) * PAGEMAP_LEAF
+                                                         : end;
+    if (step % 100 == 0 && page < end) {
+      uint32_t slot[PAGEMAP_LEAF];
+      unsigned n = pagemap_take (pm, page, end, slot), k = 0;
+
+      for (; page < end; model[page++] = none)
+        if (pagemap_has_slot (model[page]))
+          cr_assert_eq (slot[k++], model[page].slot);
+      cr_assert_eq (n, k);
+    }
   }
   for (uint64_t page = 0; page < NPAGES; page++)
     assert_entry (pm, page, model[page].slot, model[page].sum);
