@@ -10,7 +10,7 @@
  *           bytes last acknowledged, or fails: every page is checked against its checksum.
  * Locking:  any number of threads at once. Each request holds its page range (rangelock.h) while it runs; long trims and
  *           zeroes take it in pieces of EXPORT_PIECE pages, so that they stall nobody.
- * Memory:   none on the I/O path but the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
+ * Memory:   none on the I/O path but the thread's own stack (50 KiB), and pages of the sparse map that are touched anew.
  * Errors:   0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, and what a
  *           device's I/O gave; the server answers its client with ENOSPC or EIO.
  */

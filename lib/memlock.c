@@ -30,7 +30,7 @@
 #endif
 
 enum {
-  STACK_BYTES = 128 << 10, /* requests take some 40 KiB of ours */
+  STACK_BYTES = 128 << 10, /* requests take some 50 KiB of ours */
   HEAP_BYTES = 3 << 20,    /* a buffer of nbdkit grows to the kernel's largest request, 1.25 MiB */
   LARGEST_BYTES = 2 << 20, /* mapping that is touched unasked */
 };

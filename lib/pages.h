@@ -4,7 +4,7 @@
  *
  * Unit:    pages; ranges are half open, [first, end).
  * Locking: the caller holds the range: shared to read, exclusive for the others. Nothing here takes a lock but the drum's.
- * Memory:  the thread's own stack (40 KiB), and pages of the sparse map that are touched anew.
+ * Memory:  the thread's own stack (50 KiB), and pages of the sparse map that are touched anew.
  * Errors:  0 or -errno: -ENOSPC when the drum is full, -EIO for a page that is lost or has a wrong checksum, or whose entry the file
  *          does not take, and what a device's I/O gave.
  *
