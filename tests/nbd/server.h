@@ -76,7 +76,7 @@ void server_wait_stderr (const struct server *srv, const char *text);
 /* What its process has now. */
 struct process {
   uint64_t rss_kib;
-  unsigned nfds, nthreads;
+  unsigned nfds, nthreads; /* without the kernel's own */
 };
 
 struct process server_process (const struct server *srv);
