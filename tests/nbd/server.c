@@ -97,6 +97,7 @@ static void
 exec_nbdkit (const char **argv, const struct server *srv, const struct server_options *options)
 {
   const char *preload = server_is_sanitized () ? SANITIZER_PRELOAD " " EARLY : "";
+  const char *tsan = getenv ("TSAN_OPTIONS");
   uid_t uid = options->uid;
   int fd = open (srv->stderr_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   int null = open ("/dev/null", O_RDWR);
@@ -119,6 +120,7 @@ exec_nbdkit (const char **argv, const struct server *srv, const struct server_op
     /* nbdkit unloads the plugin at its end, so what leaked could not be told by name. */
     setenv ("ASAN_OPTIONS", "detect_leaks=0", 0);
     setenv ("UBSAN_OPTIONS", "print_stacktrace=1", 0);
+    setenv ("TSAN_OPTIONS", str ("%s suppressions=" TSAN_SUPPRESSIONS, tsan ? tsan : ""), 1);
   }
   execvp (argv[0], (char **) argv);
   dprintf (2, "%s: %s\n", argv[0], strerror (errno));
