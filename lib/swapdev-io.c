@@ -208,6 +208,13 @@ append (struct queue *q, struct swapdev_io *io)
   q->end = &io->next;
 }
 
+/* Its next call goes to the ring. False: there is no room, and it is still to be made. */
+static bool
+queue_call (struct ring *ring, struct swapdev_io *io, const struct iovec *iov, unsigned niov)
+{
+  return ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io);
+}
+
 /* Begin what can be; what can't, and is the only one, waits. Returns how many are under way. */
 static unsigned
 begin (struct ring *ring, struct queue *q, unsigned nout)
@@ -221,7 +228,7 @@ begin (struct ring *ring, struct queue *q, unsigned nout)
     if (!q->first)
       q->end = &q->first;
     iov = start (io, &niov);
-    if (ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io))
+    if (queue_call (ring, io, iov, niov))
       nout++;
     else if (!end (io, devio_go_on (&io->op)))
       append (q, io);
@@ -244,7 +251,7 @@ go_on (struct ring *ring, struct swapdev_io *io, ssize_t done, int *ret)
   if (*ret != -EINPROGRESS)
     return false;
   iov = devio_next (&io->op, &niov);
-  if (ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io))
+  if (queue_call (ring, io, iov, niov))
     return true;
   *ret = devio_go_on (&io->op);
   return false;
