@@ -195,8 +195,12 @@ Test (swapdev_head, hanging)
   atomic_store (&hangs, true);
   while (!atomic_load (&nhanging))
     sched_yield ();
-  wait_done (500);
-  cr_assert_not (swapdev_is_single (dev));
+  while (swapdev_is_single (dev))
+    sched_yield ();
+  for (unsigned i = 0; i < 20; i++) {
+    wait_done (25);
+    cr_assert_not (swapdev_is_single (dev));
+  }
   atomic_store (&hangs, false);
   end ();
 }
