@@ -52,8 +52,12 @@ need ()
   [ "$free_mib" -gt $(($2 + 64)) ] || die "$1: $free_mib MiB are free, and $2 are needed; see --help"
 }
 
+# need_faults: built from what is there now, since an old one makes other disks than it says.
 need_faults ()
 {
+  local log
+  log=$(MAKEFLAGS='' make -C "$build/tests/faults" check TESTS= 2>&1) ||
+    die "$libfaults can't be built: make -C $build/tests/faults check TESTS= says: $(tail -n3 <<<"$log")"
   [ -f "$libfaults" ] && [ -x "$slowdisk" ] || die "$libfaults is missing: make -C $build/tests/faults check TESTS="
 }
 
