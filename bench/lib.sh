@@ -168,9 +168,10 @@ summary ()
   sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, v[1], v[NR] }'
 }
 
-# note FIGURE A B: one round's, of which A/B is the ratio.
+# note FIGURE A B: one round's, of which A/B is the ratio; who made them has said what was wrong if there is none.
 note ()
 {
+  [ -n "$2" ] && [ -n "$3" ] || exit 1
   echo "$2" >>"$scratch/$1.a"
   echo "$3" >>"$scratch/$1.b"
   awk -v a="$2" -v b="$3" 'BEGIN { print a / b }' >>"$scratch/$1.ratio"

@@ -23,7 +23,7 @@
 enum {
   HEAD_SLOW_NS = 1000 * 1000, /* a device whose writes take less is not tried */
   HEAD_REQUESTS = 32,         /* at least so many, and for so long, before it is judged */
-  HEAD_BEST_NS = 200 * 1000 * 1000,
+  HEAD_BEST_NS = 100 * 1000 * 1000,
   HEAD_TRIAL_NS = 50 * 1000 * 1000,
   HEAD_LOST_NS =
     10 * 1000 * 1000, /* the same for less than before, or the time that so many took */
