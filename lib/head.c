@@ -73,7 +73,10 @@ pause_from (struct head *h, uint64_t now_ns)
 void
 head_init (struct head *h)
 {
-  *h = (struct head){ .from_ns = 1 };
+  h->best = false;
+  h->next_ns = h->pause_ns = h->cost_ns = 0;
+  h->idle_ns = h->skipped_ns = 0;
+  settle (h, 1);
 }
 
 void

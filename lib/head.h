@@ -59,6 +59,7 @@ struct head_io {
   bool alone; /* nobody else is out, or waits */
 };
 
+/* Also of one that others look at. */
 void head_init (struct head *h);
 
 void head_note (struct head *h, const struct head_io *io);

@@ -61,7 +61,7 @@ setup (void)
     free_ns[i] = 0;
 }
 
-TestSuite (head, .init = setup, .timeout = 60);
+TestSuite (head, .init = setup, .timeout = 300);
 
 static void
 submit (const struct device *d, const struct load *l)
@@ -175,10 +175,10 @@ Test (head, seeks)
     noisy = k ? 8 : 0;
     run (&seeks, &writes, 3 * S);
     cr_assert (h.best);
-    run (&seeks, &writes, 600 * S);
+    run (&seeks, &writes, 100 * S);
     cr_assert (h.best);
     cr_assert_eq (nchanges, 0);
-    cr_assert_geq (npages_done, (noisy ? 0.6 : 0.97) * 600 * 20000, "%lu", npages_done);
+    cr_assert_geq (npages_done, (noisy ? 0.6 : 0.97) * 100 * 20000, "%lu", npages_done);
   }
 }
 
@@ -236,24 +236,24 @@ Test (head, looks_again)
   run (&seeks, &writes, 3 * S);
   run (&seeks, &writes, 30 * S);
   cr_assert_geq (h.pause_ns, 1 * S);
-  run (&seeks, &writes, 1000 * S);
+  run (&seeks, &writes, 600 * S);
   cr_assert_eq (h.pause_ns, HEAD_PAUSE_MAX_NS);
-  cr_assert_geq (npages_done, 0.99 * 1000 * 20000, "%lu", npages_done);
+  cr_assert_geq (npages_done, 0.99 * 600 * 20000, "%lu", npages_done);
 }
 
 /* A device may become another one. */
 Test (head, changes)
 {
-  const struct device fast = { 4, 20 * US, 0, 0 };
+  const struct device fast = { 4, 100 * US, 0, 0 };
   const struct device *others[] = { &parallel, &serial, &fast };
 
   for (unsigned i = 0; i < 3; i++) {
     setup ();
     run (&seeks, &writes, 10 * S);
     cr_assert (h.best);
-    run (others[i], &writes, 300 * S);
+    run (others[i], &writes, 60 * S);
     cr_assert_not (h.best, "device %u", i);
-    run (&seeks, &writes, 300 * S);
+    run (&seeks, &writes, 60 * S);
     cr_assert (h.best, "device %u", i);
   }
 }
