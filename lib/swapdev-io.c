@@ -134,11 +134,10 @@ count_pieces (const struct iovec *iov, size_t nbytes, size_t *excess)
   return n + 1;
 }
 
-/* => has its turn. The turn's I/O begins: its first call is ready to be made. */
-static const struct iovec *
-start (struct swapdev_io *io, unsigned *niov)
+/* The turn is not for all of it: take what it is for off the rest. */
+static void
+cut (struct swapdev_io *io)
 {
-  struct swapdev *dev = io->dev;
   unsigned npieces;
   size_t excess;
 
@@ -148,10 +147,36 @@ start (struct swapdev_io *io, unsigned *niov)
   io->rest.iov_len = excess;
   io->iov[npieces - 1].iov_len -= excess;
   io->npieces = npieces;
+}
+
+/* What the turn was for is done. */
+static void
+go_to_rest (struct swapdev_io *io)
+{
+  io->slot += io->nturn;
+  io->nslots -= io->nturn;
+  io->iov += io->npieces - 1;
+  io->niov -= io->npieces - 1;
+  *io->iov = io->rest;
+  if (io->rest.iov_len == 0) {
+    io->iov++;
+    io->niov--;
+  }
+}
+
+/* => has its turn. The turn's I/O begins: its first call is ready to be made. */
+static const struct iovec *
+start (struct swapdev_io *io, unsigned *niov)
+{
+  struct swapdev *dev = io->dev;
+
+  io->npieces = io->niov;
+  if (io->nturn < io->nslots)
+    cut (io);
   io->begin_ns = stats_begin (&dev->stats[io->write]);
   io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
   turnstile_see (&dev->turnstile, io->begin_ns);
-  devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, npieces, io->write,
+  devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, io->npieces, io->write,
                io->buffer);
   return devio_next (&io->op, niov);
 }
@@ -171,17 +196,11 @@ end (struct swapdev_io *io, int ret)
     io->nturn);
   put_buffer (io);
   turnstile_leave (&dev->turnstile, &io->turn);
-  io->slot += io->nturn;
-  io->nslots -= io->nturn;
-  io->iov += io->npieces - 1;
-  io->niov -= io->npieces - 1;
-  *io->iov = io->rest;
-  if (io->rest.iov_len == 0) {
-    io->iov++;
-    io->niov--;
-  }
   io->ret = ret;
-  return ret < 0 || io->nslots == 0;
+  if (ret < 0 || io->nturn == io->nslots)
+    return true;
+  go_to_rest (io);
+  return false;
 }
 
 static void
