@@ -14,6 +14,7 @@ slotio_init (struct slotio *io, struct drum *d, const struct flow *flow, enum sl
   io->flow = flow;
   io->kind = kind;
   io->npieces = 0;
+  io->known_ns = 0;
 }
 
 static uint32_t
@@ -97,7 +98,7 @@ transfer_some (struct slotio *io, unsigned begin)
     transfer[n].iov = &io->iov[at];
     transfer[n++].niov = end - at;
   }
-  drum_transfer (io->drum, io->flow, io->kind == SLOTIO_WRITE, transfer, n);
+  drum_transfer (io->drum, io->flow, io->kind == SLOTIO_WRITE, transfer, n, &io->known_ns);
   for (unsigned i = 0; i < n; i++) {
     if (io->first_error == 0)
       io->first_error = transfer[i].ret;

@@ -24,7 +24,8 @@ struct slotio {
   const struct flow *flow;
   enum slotio_kind kind;
   unsigned npieces;
-  int first_error; /* of all */
+  int first_error;   /* of all */
+  uint64_t known_ns; /* for current_ns, before slotio_submit, and after it */
   /* Of each piece: */
   uint32_t slot[DRUM_BATCH];    /* its first */
   struct iovec iov[DRUM_BATCH]; /* its data, as long as it is; used up by slotio_submit */
