@@ -12,15 +12,57 @@
 #include "memlock.h"
 #include "mutex.h"
 
-enum { POOL_BYTES = BOUNCE_BUFFERS * DEVIO_BUFFER_BYTES };
+enum { SMALLS = 128, LARGES = 16 };
 
-struct bounce {
-  char *pool;
+const struct bounce_shape bounce_shape[BOUNCE_KINDS] = {
+  [BOUNCE_SMALL] = { .bytes = 16 << 10, .n = SMALLS, .share = SMALLS / 4 * 3 },
+  [BOUNCE_LARGE] = { .bytes = DEVIO_BUFFER_BYTES, .n = LARGES, .share = LARGES / 4 * 3 },
+};
+
+struct pool {
+  char *memory;
   sem_t free;         /* how many are */
   struct mutex mutex; /* all below */
   unsigned nfree;
-  void *buffer[BOUNCE_BUFFERS];
+  void *buffer[SMALLS > LARGES ? SMALLS : LARGES];
 };
+
+struct bounce {
+  struct pool pool[BOUNCE_KINDS];
+};
+
+static size_t
+pool_bytes (const struct bounce_shape *shape)
+{
+  return shape->n * shape->bytes;
+}
+
+static int
+create_pool (struct pool *p, const struct bounce_shape *shape)
+{
+  size_t bytes = pool_bytes (shape);
+
+  p->memory = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p->memory == MAP_FAILED)
+    return -ENOMEM;
+  madvise (p->memory, bytes, MADV_DONTDUMP);
+  sem_init (&p->free, 0, shape->n);
+  mutex_init (&p->mutex);
+  for (; p->nfree < shape->n; p->nfree++)
+    p->buffer[p->nfree] = p->memory + p->nfree * shape->bytes;
+  return 0;
+}
+
+static void
+destroy_pools (struct bounce *b, unsigned n)
+{
+  while (n-- > 0) {
+    mutex_destroy (&b->pool[n].mutex);
+    sem_destroy (&b->pool[n].free);
+    munmap (b->pool[n].memory, pool_bytes (&bounce_shape[n]));
+  }
+  free (b);
+}
 
 int
 bounce_create (struct bounce **bp)
@@ -29,18 +71,11 @@ bounce_create (struct bounce **bp)
 
   if (!b)
     return -ENOMEM;
-  b->pool = mmap (NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (b->pool == MAP_FAILED) {
-    free (b);
-    return -ENOMEM;
-  }
-  madvise (b->pool, POOL_BYTES, MADV_DONTDUMP);
-  sem_init (&b->free, 0, BOUNCE_BUFFERS);
-  mutex_init (&b->mutex);
-  while (b->nfree < BOUNCE_BUFFERS) {
-    b->buffer[b->nfree] = b->pool + (size_t) b->nfree * DEVIO_BUFFER_BYTES;
-    b->nfree++;
-  }
+  for (unsigned i = 0; i < BOUNCE_KINDS; i++)
+    if (create_pool (&b->pool[i], &bounce_shape[i]) < 0) {
+      destroy_pools (b, i);
+      return -ENOMEM;
+    }
   *bp = b;
   return 0;
 }
@@ -48,53 +83,69 @@ bounce_create (struct bounce **bp)
 void
 bounce_destroy (struct bounce *b)
 {
-  mutex_destroy (&b->mutex);
-  sem_destroy (&b->free);
-  munmap (b->pool, POOL_BYTES);
-  free (b);
+  destroy_pools (b, BOUNCE_KINDS);
 }
 
 int
 bounce_touch (struct bounce *b)
 {
-  return memlock_touch (b->pool, POOL_BYTES);
+  int ret = 0;
+
+  for (unsigned i = 0; i < BOUNCE_KINDS && ret == 0; i++)
+    ret = memlock_touch (b->pool[i].memory, pool_bytes (&bounce_shape[i]));
+  return ret;
+}
+
+enum bounce_kind
+bounce_kind (size_t bytes)
+{
+  enum bounce_kind kind = 0;
+
+  while (kind < BOUNCE_KINDS - 1 && bounce_shape[kind].bytes < bytes)
+    kind++;
+  return kind;
 }
 
 /* => one is free, for this thread. */
 static void *
-take (struct bounce *b)
+take (struct pool *p)
 {
   void *buffer;
 
-  mutex_lock (&b->mutex);
-  buffer = b->buffer[--b->nfree]; /* the one that was used last: it is the warmest */
-  mutex_unlock (&b->mutex);
+  mutex_lock (&p->mutex);
+  buffer = p->buffer[--p->nfree]; /* the one that was used last: it is the warmest */
+  mutex_unlock (&p->mutex);
   return buffer;
 }
 
 void *
-bounce_get (struct bounce *b)
+bounce_get (struct bounce *b, enum bounce_kind kind)
 {
-  while (sem_wait (&b->free) == -1 && errno == EINTR)
+  struct pool *p = &b->pool[kind];
+
+  while (sem_wait (&p->free) == -1 && errno == EINTR)
     ;
-  return take (b);
+  return take (p);
 }
 
 void *
-bounce_try_get (struct bounce *b)
+bounce_try_get (struct bounce *b, enum bounce_kind kind)
 {
+  struct pool *p = &b->pool[kind];
   int ret;
 
-  while ((ret = sem_trywait (&b->free)) == -1 && errno == EINTR)
+  while ((ret = sem_trywait (&p->free)) == -1 && errno == EINTR)
     ;
-  return ret == 0 ? take (b) : NULL;
+  return ret == 0 ? take (p) : NULL;
 }
 
 void
-bounce_put (struct bounce *b, void *buffer)
+bounce_put (struct bounce *b, enum bounce_kind kind, void *buffer)
 {
-  mutex_lock (&b->mutex);
-  b->buffer[b->nfree++] = buffer;
-  mutex_unlock (&b->mutex);
-  sem_post (&b->free);
+  struct pool *p = &b->pool[kind];
+
+  mutex_lock (&p->mutex);
+  p->buffer[p->nfree++] = buffer;
+  mutex_unlock (&p->mutex);
+  sem_post (&p->free);
 }

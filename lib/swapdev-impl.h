@@ -23,8 +23,8 @@ struct swapdev {
   int prio;
   unsigned asked_maxio;
   struct devio io;
-  struct bounce *bounce;  /* for O_DIRECT; or NULL */
-  struct turnstile share; /* of the buffers */
+  struct bounce *bounce;                /* for O_DIRECT; or NULL */
+  struct turnstile share[BOUNCE_KINDS]; /* of the buffers */
   bool is_block;
   struct stat st;   /* when it was opened */
   bool created;     /* by us, at this start */

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-#include "bounce.h"
 #include "ring.h"
 #include "swapdev-impl.h"
 
@@ -47,22 +46,26 @@ get_turn (struct swapdev_io *io, bool may_wait)
   return true;
 }
 
-/* The same for a buffer, if it needs one. */
+/* The same for a buffer for so many pages, if it needs one. */
 static bool
-get_buffer (struct swapdev_io *io, bool may_wait)
+get_buffer (struct swapdev_io *io, uint32_t npages, bool may_wait)
 {
   struct swapdev *dev = io->dev;
+  struct turnstile *share;
 
   io->buffer = NULL;
   if (!devio_needs_buffer (&dev->io, io->iov, io->niov))
     return true;
+  io->kind = bounce_kind ((size_t) npages * PAGE_BYTES);
+  share = &dev->share[io->kind];
   if (may_wait)
-    turnstile_enter (&dev->share, &io->share, io->flow, io->write, io->nslots);
-  else if (!turnstile_try_enter (&dev->share, &io->share, io->flow, io->write, io->nslots))
+    turnstile_enter (share, &io->share, io->flow, io->write, npages);
+  else if (!turnstile_try_enter (share, &io->share, io->flow, io->write, npages))
     return false;
-  io->buffer = may_wait ? bounce_get (dev->bounce) : bounce_try_get (dev->bounce);
+  io->buffer =
+    may_wait ? bounce_get (dev->bounce, io->kind) : bounce_try_get (dev->bounce, io->kind);
   if (!io->buffer)
-    turnstile_leave (&dev->share, &io->share);
+    turnstile_leave (share, &io->share);
   return io->buffer;
 }
 
@@ -104,8 +107,8 @@ put_buffer (struct swapdev_io *io)
 {
   if (!io->buffer)
     return;
-  bounce_put (io->dev->bounce, io->buffer);
-  turnstile_leave (&io->dev->share, &io->share);
+  bounce_put (io->dev->bounce, io->kind, io->buffer);
+  turnstile_leave (&io->dev->share[io->kind], &io->share);
 }
 
 /* Who waits has his turn before his buffer, since those are few; who does not gives no turn back unused. */
@@ -113,8 +116,8 @@ static bool
 enter (struct swapdev_io *io, bool may_wait)
 {
   if (may_wait)
-    return get_turn (io, true) && get_buffer (io, true);
-  if (!get_buffer (io, false))
+    return get_turn (io, true) && get_buffer (io, io->nturn, true);
+  if (!get_buffer (io, io->nslots, false))
     return false;
   if (get_turn (io, false))
     return true;

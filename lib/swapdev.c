@@ -21,7 +21,6 @@
 
 #include "blist.h"
 #include "bootid.h"
-#include "bounce.h"
 #include "claim.h"
 #include "log.h"
 #include "memlock.h"
@@ -256,7 +255,8 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
   dev->watch = spec->watch;
   dev->bounce = spec->bounce;
   dev->path = path;
-  turnstile_init (&dev->share, BOUNCE_SHARE, false);
+  for (unsigned i = 0; i < BOUNCE_KINDS; i++)
+    turnstile_init (&dev->share[i], bounce_shape[i].share, false);
   turnstile_init (&dev->turnstile, spec->maxio, true);
   mutex_init (&dev->syncing);
   ret = open_and_check (dev, spec);
@@ -414,7 +414,8 @@ swapdev_close (struct swapdev *dev)
     close (dev->io.fd); /* gives the lock back too */
   mutex_destroy (&dev->syncing);
   turnstile_destroy (&dev->turnstile);
-  turnstile_destroy (&dev->share);
+  for (unsigned i = 0; i < BOUNCE_KINDS; i++)
+    turnstile_destroy (&dev->share[i]);
   free (dev->path);
   free (dev);
 }

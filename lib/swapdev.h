@@ -24,11 +24,11 @@
 #include <sys/uio.h>
 #include <uuid/uuid.h>
 
+#include "bounce.h"
 #include "devio.h"
 #include "turnstile.h"
 
 struct blist;
-struct bounce;
 struct flow;
 struct inflight;
 struct inflight_io;
@@ -155,7 +155,8 @@ struct swapdev_io {
   uint32_t nslots, nturn; /* still to be done; and of these, in this turn */
   unsigned npieces;       /* of iov, that those are; behind them there is */
   struct iovec rest;
-  struct turnstile_turn turn, share; /* on the device; of the buffers */
+  struct turnstile_turn turn, share; /* on the device; of the buffers of this kind */
+  enum bounce_kind kind;
   void *buffer;
   uint64_t begin_ns;
   struct inflight_io *inflight;

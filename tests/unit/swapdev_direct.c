@@ -365,41 +365,62 @@ Test (swapdev_direct, comes_through_at_random)
   }
 }
 
-static void *
-write_one (void *arg)
-{
-  struct iovec iov = { .iov_base = memory + 8, .iov_len = PAGE_BYTES };
+enum { MANY = 100, SPAN = 5 }; /* of threads; pages that one of them may have */
 
-  return (void *) (intptr_t) swapdev_write (dev, NULL, 2 + (uint32_t) (uintptr_t) arg, &iov, 1);
+static uint32_t span; /* and has */
+
+static void *
+write_some (void *arg)
+{
+  uint32_t i = (uint32_t) (uintptr_t) arg;
+  struct iovec iov = { .iov_base = memory + 8, .iov_len = span * PAGE_BYTES };
+
+  return (void *) (intptr_t) swapdev_write (dev, NULL, 2 + i % (NSLOTS / SPAN) * SPAN, &iov, 1);
 }
 
-/* With all buffers of its share taken, a request waits for one and does not fail; what is aligned, as are pages that move, goes on. */
-Test (swapdev_direct, buffers_run_out)
+/* With all buffers of its share taken, a request waits for one and does not fail; what is aligned, as are pages that move, goes on,
+ * and so does, when these are the large ones, what needs a small one. (Not the other way round: beside others a long one comes in short pieces.) */
+static void
+run_out (uint32_t npages)
 {
-  enum { NTHREADS = BOUNCE_SHARE + 4 };
+  unsigned share = bounce_shape[bounce_kind (npages * PAGE_BYTES)].share, n = share + 4;
   struct stats_snapshot writes;
-  pthread_t thread[NTHREADS];
+  pthread_t thread[MANY];
   void *ret;
 
+  cr_assert_leq (n, MANY);
   cr_assert_eq (prepare (), 0);
+  span = npages;
   atomic_store (&held, true);
-  for (uintptr_t i = 0; i < NTHREADS; i++)
-    cr_assert_eq (pthread_create (&thread[i], NULL, write_one, (void *) i), 0);
-  while (atomic_load (&nheld) < BOUNCE_SHARE)
+  for (uintptr_t i = 0; i < n; i++)
+    cr_assert_eq (pthread_create (&thread[i], NULL, write_some, (void *) i), 0);
+  while (atomic_load (&nheld) < share)
     sched_yield ();
   for (unsigned i = 0; i < 1000; i++)
     sched_yield ();
-  cr_assert_eq (nheld, BOUNCE_SHARE);
+  cr_assert_eq (nheld, share);
   cr_assert_eq (transfer (false, back, 100, 9), 0); /* aligned */
+  if (bounce_kind (npages * PAGE_BYTES) == BOUNCE_LARGE)
+    cr_assert_eq (transfer (false, back + 8, 100, 1), 0);
   stats_read (swapdev_stats (dev, true), &writes);
-  cr_assert_eq (writes.in_flight, BOUNCE_SHARE);
+  cr_assert_eq (writes.in_flight, share);
   atomic_store (&held, false);
-  for (unsigned i = 0; i < NTHREADS; i++) {
+  for (unsigned i = 0; i < n; i++) {
     pthread_join (thread[i], &ret);
     cr_assert_null (ret);
   }
-  for (unsigned i = 0; i < NTHREADS; i++) {
-    cr_assert_eq (transfer (false, back, 2 + i, 1), 0);
-    cr_assert_eq (memcmp (back, memory + 8, PAGE_BYTES), 0);
+  for (unsigned i = 0; i < n; i++) {
+    cr_assert_eq (transfer (false, back, 2 + i % (NSLOTS / SPAN) * SPAN, npages), 0);
+    cr_assert_eq (memcmp (back, memory + 8, npages * PAGE_BYTES), 0);
   }
+}
+
+Test (swapdev_direct, small_buffers_run_out)
+{
+  run_out (1);
+}
+
+Test (swapdev_direct, large_buffers_run_out)
+{
+  run_out (SPAN);
 }
