@@ -523,15 +523,16 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
 
 /* => holds no range. Zero a part of a page. */
 static int
-zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length, uint64_t *known_ns)
+zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
 {
   struct rangelock_holder holder;
+  uint64_t known_ns = 0;
   int ret;
 
   rangelock_lock (&e->ranges, &holder, page, page + 1, true);
   if (page == 0)
     note_swap_area (e);
-  ret = pages_write_part (&e->pages, page, offset, length, NULL, known_ns);
+  ret = pages_write_part (&e->pages, page, offset, length, NULL, &known_ns);
   rangelock_unlock (&e->ranges, &holder);
   return ret;
 }
@@ -548,9 +549,9 @@ export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
     return -EOPNOTSUPP;
   begin_ns = begin (e, EXPORT_ZERO, &c);
   if (c.head_bytes)
-    ret = zero_part (e, c.first - 1, c.head_offset, c.head_bytes, &known_ns);
+    ret = zero_part (e, c.first - 1, c.head_offset, c.head_bytes);
   if (ret == 0 && c.tail_bytes)
-    ret = zero_part (e, c.end, 0, c.tail_bytes, &known_ns);
+    ret = zero_part (e, c.end, 0, c.tail_bytes);
   if (ret == 0)
     ret = export_clear_range (e, c.first, c.end);
   ret = finish_write (e, ret, &known_ns);
