@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -200,6 +201,28 @@ try_oom_score (void)
 }
 
 static int
+be_real_time (void)
+{
+  const struct sched_param param = { .sched_priority = 1 };
+
+  return sched_setscheduler (0, SCHED_RR, &param) == 0 ? 0 : -errno;
+}
+
+static int
+try_real_time (void)
+{
+  int policy = sched_getscheduler (0), ret;
+  struct sched_param before;
+
+  if (policy == -1 || sched_getparam (0, &before) == -1)
+    return -errno;
+  ret = be_real_time ();
+  if (ret == 0)
+    sched_setscheduler (0, policy, &before);
+  return ret;
+}
+
+static int
 set_undumpable (void)
 {
   return prctl (PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : -errno;
@@ -214,6 +237,7 @@ static const struct {
   { "memory locked (mlockall)", lock_all, try_lock_all },
   { "I/O flusher (PR_SET_IO_FLUSHER)", memlock_io_flusher, try_io_flusher },
   { "OOM score -1000", memlock_oom_score, try_oom_score },
+  { "real-time (SCHED_RR)", be_real_time, try_real_time },
   { "no core dumps", set_undumpable, NULL },
 };
 enum { NMEASURES = sizeof measures / sizeof measures[0] };
@@ -239,8 +263,8 @@ note (struct outcome *o, const char *what, int ret)
 static int
 refuse (const struct outcome *o)
 {
-  log_error ("lock=strict: can't have: %s: give the server CAP_IPC_LOCK and CAP_SYS_RESOURCE, or "
-             "lock=yes to do without",
+  log_error ("lock=strict: can't have: %s: give the server CAP_IPC_LOCK, CAP_SYS_RESOURCE and "
+             "CAP_SYS_NICE, or lock=yes to do without",
              o->missing);
   return o->error;
 }

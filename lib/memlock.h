@@ -6,7 +6,9 @@
  * So all that I/O needs is touched at once: the program and its libraries (what of them is mapped in no more than 2 MiB at a time),
  * the tables, and each thread's stack when its first request comes.
  * PR_SET_IO_FLUSHER keeps the kernel from waiting for I/O when it finds memory for us; it is the thread's and of those that it
- * starts. The OOM score keeps us from being the one to be killed. Core dumps would have pages of clients in them, in nbdkit's
+ * starts; and so is the real-time scheduling policy, for which the kernel has a quarter of the memory that it keeps for those who make
+ * some free (vm.min_free_kbytes): what it takes for our requests and answers themselves, when there is none for anybody else, and all these
+ * wait for us. The OOM score keeps us from being the one to be killed. Core dumps would have pages of clients in them, in nbdkit's
  * buffers and on stacks, too: so there are none.
  * Locking: none; one thread, before others are started; but for memlock_touch, memlock_pages,
  *          memlock_touch_stack.

@@ -231,6 +231,14 @@ create_drum (const struct service_config *config, struct service *service)
   return ret;
 }
 
+/* Rings, if they are of use? Not by themselves where a request is to take no memory: the kernel does for what goes through them, and even
+ * threads. */
+static bool
+wants_rings (const struct service_config *config)
+{
+  return config->io == RINGS_ALWAYS || (config->io == RINGS_AUTO && config->lock == MEMLOCK_NO);
+}
+
 /* What the I/O needs beside the devices. */
 static int
 create_io (const struct service_config *config, struct service *service)
@@ -239,7 +247,7 @@ create_io (const struct service_config *config, struct service *service)
 
   if (ret < 0)
     log_error ("direct=: no memory for its buffers: %s", strerror (-ret));
-  if (ret < 0 || config->io == RINGS_NEVER)
+  if (ret < 0 || !wants_rings (config))
     return ret;
   ret = rings_create (config->io == RINGS_ALWAYS, &service->rings);
   if (ret < 0 && config->io == RINGS_ALWAYS) {

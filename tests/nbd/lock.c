@@ -5,6 +5,7 @@
 #include <config.h>
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,13 @@
 #include "control.h"
 #include "dev.h"
 
-enum { MIB = 1 << 20, KIB = 1 << 10, CAP_BIT_IPC_LOCK = 14, CAP_BIT_SYS_RESOURCE = 24 };
+enum {
+  MIB = 1 << 20,
+  KIB = 1 << 10,
+  CAP_BIT_IPC_LOCK = 14,
+  CAP_BIT_SYS_NICE = 23,
+  CAP_BIT_SYS_RESOURCE = 24
+};
 enum { MAX_THREADS = 4 };
 enum { FLAG_NOIO = 0x80000 }; /* PF_MEMALLOC_NOIO: of PR_SET_IO_FLUSHER */
 
@@ -91,13 +98,32 @@ Test (lock, takes_effect)
   client_close (client_open (&srv)); /* its threads are there */
   cr_assert_eq (took (&srv, "memory locked"), may (CAP_BIT_IPC_LOCK));
   cr_assert_eq (took (&srv, "I/O flusher"), may (CAP_BIT_SYS_RESOURCE));
+  cr_assert_eq (took (&srv, "real-time"), may (CAP_BIT_SYS_NICE));
   cr_assert (took (&srv, "no core dumps") && took (&srv, "tables touched"));
   cr_assert_eq (status_of (srv.pid, "VmLck", 10) > 0, may (CAP_BIT_IPC_LOCK));
   cr_assert_leq (status_of (srv.pid, "VmRSS", 10), (16 * MIB + tables) / KIB);
   cr_assert_geq (status_of (srv.pid, "VmRSS", 10), tables / KIB);
   cr_assert_eq ((field_of_threads (&srv, 9, false) & FLAG_NOIO) != 0, took (&srv, "I/O flusher"),
                 "not all threads have it");
+  cr_assert_eq (field_of_threads (&srv, 41, false) == SCHED_RR, took (&srv, "real-time"));
   server_stop (&srv);
+}
+
+/* io=auto is without io_uring, for which the kernel takes memory. */
+Test (lock, no_rings)
+{
+  const char *const lock[] = { "lock=no", "lock=yes" };
+  char *dump = shell_output ("%s --dump-plugin %s", NBDKIT, server_plugin ());
+
+  for (unsigned i = 0; i < 2; i++) {
+    struct server srv;
+
+    server_start (&srv, &(struct server_options){
+                          .params = PARAMS (dev_path ("a,size=1M"), lock[i], control_param ()) });
+    expect_str (control_status (control_open ()), "drum.io",
+                i == 0 && strstr (dump, "drum_io=uring") ? "uring" : "sync");
+    server_stop (&srv);
+  }
 }
 
 /* Without it nothing of that is done. */
@@ -119,7 +145,7 @@ Test (lock, strict)
                                             PARAMS (dev_path ("a,size=1M"), "lock=strict") };
   struct server srv;
 
-  if (may (CAP_BIT_IPC_LOCK) && may (CAP_BIT_SYS_RESOURCE)) {
+  if (may (CAP_BIT_IPC_LOCK) && may (CAP_BIT_SYS_RESOURCE) && may (CAP_BIT_SYS_NICE)) {
     server_start (&srv, &options);
     cr_assert_not_null (strstr (server_stderr (&srv), "lock=strict: memory locked"));
     server_stop (&srv);

@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,8 +29,8 @@
 #endif
 
 /* What is granted, and what has been asked for. */
-static bool no_lock, no_flusher, flusher_forgets, no_oom, no_undumpable, no_populate;
-static int lock_flags, flusher, dumpable = 1, ntables, tables_ret;
+static bool no_lock, no_flusher, flusher_forgets, no_oom, no_real_time, no_undumpable, no_populate;
+static int lock_flags, flusher, policy = SCHED_BATCH, priority, dumpable = 1, ntables, tables_ret;
 static void *undumped;
 static char *oom; /* stands for oom_score_adj */
 
@@ -51,6 +52,38 @@ int
 __wrap_munlockall (void)
 {
   lock_flags = 0;
+  return 0;
+}
+
+int __wrap_sched_setscheduler (pid_t pid, int to, const struct sched_param *param);
+int __wrap_sched_getscheduler (pid_t pid);
+int __wrap_sched_getparam (pid_t pid, struct sched_param *param);
+
+int
+__wrap_sched_setscheduler (pid_t pid, int to, const struct sched_param *param)
+{
+  cr_assert_eq (pid, 0);
+  if (no_real_time) {
+    errno = EPERM;
+    return -1;
+  }
+  policy = to;
+  priority = param->sched_priority;
+  return 0;
+}
+
+int
+__wrap_sched_getscheduler (pid_t pid)
+{
+  cr_assert_eq (pid, 0);
+  return policy;
+}
+
+int
+__wrap_sched_getparam (pid_t pid, struct sched_param *param)
+{
+  cr_assert_eq (pid, 0);
+  param->sched_priority = priority;
   return 0;
 }
 
@@ -154,7 +187,8 @@ assert_oom_score (const char *text)
 Test (memlock, no)
 {
   cr_assert_eq (apply (MEMLOCK_NO), 0);
-  cr_assert (lock_flags == 0 && flusher == 0 && dumpable == 1 && ntables == 0);
+  cr_assert (lock_flags == 0 && flusher == 0 && policy == SCHED_BATCH && dumpable == 1 &&
+             ntables == 0);
   assert_oom_score ("-17");
   cr_assert_eq (logged_count (""), 0);
 }
@@ -169,6 +203,7 @@ Test (memlock, all_takes_effect)
     cr_assert_eq (apply (modes[i]), 0);
     cr_assert_eq (lock_flags, MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
     cr_assert_eq (flusher, 1);
+    cr_assert (policy == SCHED_RR && priority == 1);
     cr_assert_eq (dumpable, 0);
     assert_oom_score ("-1000");
     cr_assert_eq (ntables, i + 1);
@@ -177,7 +212,7 @@ Test (memlock, all_takes_effect)
     cr_assert_str_eq (
       logged_last (),
       str ("lock=%s: memory locked (mlockall), I/O flusher (PR_SET_IO_FLUSHER), OOM "
-           "score -1000, no core dumps, tables touched",
+           "score -1000, real-time (SCHED_RR), no core dumps, tables touched",
            i ? "strict" : "yes"));
   }
 }
@@ -185,23 +220,24 @@ Test (memlock, all_takes_effect)
 /* Whatever is missing is named with its reason, behind all the rest; with strict it is an error. */
 Test (memlock, each_may_be_missing)
 {
-  static bool *const refused[] = { &no_lock, &no_flusher, &flusher_forgets, &no_oom,
-                                   &no_undumpable };
+  static bool *const refused[] = { &no_lock, &no_flusher,   &flusher_forgets,
+                                   &no_oom,  &no_real_time, &no_undumpable };
   static const char *const says[] = {
     "not: memory locked (mlockall) (Operation not permitted)",
     "not: I/O flusher (PR_SET_IO_FLUSHER) (Operation not permitted)",
     "not: I/O flusher (PR_SET_IO_FLUSHER) (Operation not supported)",
     "not: OOM score -1000 (Permission denied)",
+    "not: real-time (SCHED_RR) (Operation not permitted)",
     "not: no core dumps (Operation not permitted)",
     "not: tables touched (Cannot allocate memory)"
   };
-  static const int error[] = { -EPERM, -EPERM, -ENOTSUP, -EACCES, -EPERM, -ENOMEM };
+  static const int error[] = { -EPERM, -EPERM, -ENOTSUP, -EACCES, -EPERM, -EPERM, -ENOMEM };
 
-  for (unsigned i = 0; i < 6; i++) {
+  for (unsigned i = 0; i < 7; i++) {
     dumpable = 1;
-    if (i < 5)
+    if (i < 6)
       *refused[i] = true;
-    tables_ret = i == 5 ? -ENOMEM : 0;
+    tables_ret = i == 6 ? -ENOMEM : 0;
     cr_assert_eq (apply (MEMLOCK_YES), 0);
     cr_assert_eq (logged_count (""), 1);
     cr_assert (logged_last_level () == LEVEL_WARNING);
@@ -211,7 +247,7 @@ Test (memlock, each_may_be_missing)
     dumpable = 1;
     cr_assert_eq (apply (MEMLOCK_STRICT), error[i]);
     assert_logged_error (says[i] + 5);
-    if (i < 5)
+    if (i < 6)
       *refused[i] = false;
   }
 }
@@ -219,7 +255,7 @@ Test (memlock, each_may_be_missing)
 /* Nothing at all. */
 Test (memlock, all_may_be_missing)
 {
-  no_lock = no_flusher = no_oom = no_undumpable = true;
+  no_lock = no_flusher = no_oom = no_real_time = no_undumpable = true;
   tables_ret = -ENOMEM;
   cr_assert_eq (apply (MEMLOCK_YES), 0);
   cr_assert_eq (logged_count ("lock=yes: not: memory locked"), 1, "%s", logged_last ());
@@ -231,7 +267,8 @@ Test (memlock, all_may_be_missing)
 Test (memlock, check_changes_nothing)
 {
   cr_assert_eq (memlock_check (), 0);
-  cr_assert (lock_flags == 0 && flusher == 0 && dumpable == 1 && ntables == 0);
+  cr_assert (lock_flags == 0 && flusher == 0 && policy == SCHED_BATCH && dumpable == 1 &&
+             ntables == 0);
   assert_oom_score ("-17");
   flusher = 1;
   cr_assert_eq (memlock_check (), 0);
