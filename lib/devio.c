@@ -107,6 +107,8 @@ halve (size_t bytes)
 int
 devio_done (struct devio_op *op, ssize_t done)
 {
+  if (done == (ssize_t) op->asked && op->ncall == op->niov && !op->excess && !op->buffer)
+    return 0; /* all that was left */
   op->iov[op->ncall - 1].iov_len += op->excess;
   if (done == 0)
     return -EIO; /* the file was cut, or the device is gone */

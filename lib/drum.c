@@ -513,7 +513,8 @@ note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
 }
 
 void
-drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_io *io, unsigned n)
+drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_io *io, unsigned n,
+               uint64_t *known_ns)
 {
   struct swapdev_io at[DRUM_TOGETHER];
   struct device *dev[DRUM_TOGETHER];
@@ -535,7 +536,7 @@ drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_
     one->write = write;
     nfound++;
   }
-  swapdev_transfer (at, nfound, d->rings);
+  swapdev_transfer (at, nfound, d->rings, known_ns);
   for (unsigned i = 0, k = 0; i < n; i++)
     if (dev[i])
       io[i].ret = note (d, dev[i], slot[i], at[k++].ret);

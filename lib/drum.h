@@ -147,9 +147,10 @@ struct drum_io {
   int ret; /* what came of it: see swapdev_transfer */
 };
 
-/* At most DRUM_TOGETHER; on several devices, or in several places, they are under way at once if the drum has rings. */
+/* At most DRUM_TOGETHER; on several devices, or in several places, they are under way at once if the drum has rings. known_ns: see
+ * swapdev_transfer. */
 void drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_io *io,
-                    unsigned n);
+                    unsigned n, uint64_t *known_ns);
 void drum_readahead (struct drum *d, struct slot_run run);
 
 uint32_t drum_stripe_bytes (const struct drum *d);

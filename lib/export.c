@@ -347,9 +347,12 @@ export_paced_ns (const struct export *e)
 
 /* A write of some kind has been done; is it to be durable at once? */
 static int
-finish_write (struct export *e, int ret)
+finish_write (struct export *e, int ret, uint64_t *known_ns)
 {
-  return ret == 0 && e->pages.state && state_syncs_writes (e->pages.state) ? export_flush (e) : ret;
+  if (ret < 0 || !e->pages.state || !state_syncs_writes (e->pages.state))
+    return ret;
+  *known_ns = 0;
+  return export_flush (e);
 }
 
 /* A request begins: returns when. What it looks at first comes from memory meanwhile. */
@@ -357,32 +360,38 @@ static uint64_t
 begin (struct export *e, enum export_op op, const struct cut *c)
 {
   pagemap_prefetch (e->pages.map, cut_start (c));
-  return stats_begin (&e->stats[op]);
+  stats_begin (&e->stats[op]);
+  return now_ns ();
 }
 
 int
 export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
 {
   struct cut c = cut_range (length, offset);
-  uint64_t begin_ns = begin (e, EXPORT_READ, &c);
+  uint64_t begin_ns = begin (e, EXPORT_READ, &c), known_ns;
   struct rangelock_holder holder;
   char *at = buf;
   int ret = 0;
 
-  rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), false);
+  if (rangelock_lock (&e->ranges, &holder, cut_start (&c), cut_end (&c), false))
+    known_ns = 0;
+  else
+    known_ns = begin_ns;
   if (c.head_bytes)
-    ret = pages_read_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
+    ret = pages_read_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at, &known_ns);
   at += c.head_bytes;
   if (ret == 0)
-    ret = pages_read (&e->pages, c.first, c.end, at);
+    ret = pages_read (&e->pages, c.first, c.end, at, &known_ns);
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
-    ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at);
-  if (ret == 0 && e->readahead_npages > 0)
+    ret = pages_read_part (&e->pages, c.end, 0, c.tail_bytes, at, &known_ns);
+  if (ret == 0 && e->readahead_npages > 0) {
+    known_ns = 0;
     readahead_around (e->pages.drum, e->pages.map, cut_start (&c), cut_end (&c), npages_of (e),
                       e->readahead_npages);
+  }
   rangelock_unlock (&e->ranges, &holder);
-  stats_end (&e->stats[EXPORT_READ], begin_ns, length, ret);
+  stats_end (&e->stats[EXPORT_READ], begin_ns, current_ns (&known_ns), length, ret);
   return ret;
 }
 
@@ -390,11 +399,12 @@ export_read (struct export *e, void *buf, uint64_t length, uint64_t offset)
 static void
 read_swap_uuid (struct export *e, uuid_t uuid)
 {
+  uint64_t known_ns = 0;
   char page[PAGE_BYTES];
   struct swaphdr h;
 
   uuid_clear (uuid);
-  if (pages_read (&e->pages, 0, 1, page) == 0 && swaphdr_parse (page, sizeof page, &h))
+  if (pages_read (&e->pages, 0, 1, page, &known_ns) == 0 && swaphdr_parse (page, sizeof page, &h))
     uuid_copy (uuid, h.uuid);
 }
 
@@ -432,7 +442,7 @@ int
 export_write (struct export *e, const void *buf, uint64_t length, uint64_t offset)
 {
   struct cut c = cut_range (length, offset);
-  uint64_t begin_ns = begin (e, EXPORT_WRITE, &c);
+  uint64_t begin_ns = begin (e, EXPORT_WRITE, &c), known_ns = 0;
   struct rangelock_holder holder;
   bool may_reset = e->reset_on_mkswap && cut_start (&c) == 0;
   const char *at = buf;
@@ -443,18 +453,20 @@ export_write (struct export *e, const void *buf, uint64_t length, uint64_t offse
   if (may_reset)
     note_swap_area (e);
   if (c.head_bytes)
-    ret = pages_write_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at);
+    ret = pages_write_part (&e->pages, c.first - 1, c.head_offset, c.head_bytes, at, &known_ns);
   at += c.head_bytes;
   if (ret == 0)
-    ret = pages_write (&e->pages, c.first, c.end, at);
+    ret = pages_write (&e->pages, c.first, c.end, at, &known_ns);
   at += (c.end - c.first) * PAGE_BYTES;
   if (ret == 0 && c.tail_bytes)
-    ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at);
-  if (ret == 0 && may_reset)
+    ret = pages_write_part (&e->pages, c.end, 0, c.tail_bytes, at, &known_ns);
+  if (ret == 0 && may_reset) {
+    known_ns = 0;
     ret = end_swap_area (e, cut_end (&c));
+  }
   rangelock_unlock (&e->ranges, &holder);
-  ret = finish_write (e, ret);
-  stats_end (&e->stats[EXPORT_WRITE], begin_ns, length, ret);
+  ret = finish_write (e, ret, &known_ns);
+  stats_end (&e->stats[EXPORT_WRITE], begin_ns, current_ns (&known_ns), length, ret);
   return ret;
 }
 
@@ -462,7 +474,7 @@ int
 export_format (struct export *e)
 {
   struct swaphdr h = { .page_bytes = PAGE_BYTES };
-  uint64_t npages = npages_of (e);
+  uint64_t npages = npages_of (e), known_ns = 0;
   struct rangelock_holder holder;
   char page[PAGE_BYTES];
   int ret;
@@ -473,9 +485,9 @@ export_format (struct export *e)
   swaphdr_uuid_for (e->name, h.uuid);
   swaphdr_build (page, &h);
   rangelock_lock (&e->ranges, &holder, 0, 1, true);
-  ret = pages_write (&e->pages, 0, 1, page);
+  ret = pages_write (&e->pages, 0, 1, page, &known_ns);
   rangelock_unlock (&e->ranges, &holder);
-  return finish_write (e, ret);
+  return finish_write (e, ret, &known_ns);
 }
 
 /* => holds no range. Clear whole pages, in pieces. */
@@ -505,7 +517,7 @@ export_trim (struct export *e, uint64_t length, uint64_t offset)
   uint64_t begin_ns = begin (e, EXPORT_TRIM, &c);
   int ret = export_clear_range (e, c.first, c.end);
 
-  stats_end (&e->stats[EXPORT_TRIM], begin_ns, length, ret);
+  stats_end (&e->stats[EXPORT_TRIM], begin_ns, now_ns (), length, ret);
   return ret;
 }
 
@@ -514,12 +526,13 @@ static int
 zero_part (struct export *e, uint64_t page, uint32_t offset, uint32_t length)
 {
   struct rangelock_holder holder;
+  uint64_t known_ns = 0;
   int ret;
 
   rangelock_lock (&e->ranges, &holder, page, page + 1, true);
   if (page == 0)
     note_swap_area (e);
-  ret = pages_write_part (&e->pages, page, offset, length, NULL);
+  ret = pages_write_part (&e->pages, page, offset, length, NULL, &known_ns);
   rangelock_unlock (&e->ranges, &holder);
   return ret;
 }
@@ -528,7 +541,7 @@ int
 export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
 {
   struct cut c = cut_range (length, offset);
-  uint64_t begin_ns;
+  uint64_t begin_ns, known_ns = 0;
   int ret = 0;
 
   if (fast && ((c.head_bytes && !pages_is_hole (&e->pages, c.first - 1)) ||
@@ -541,8 +554,8 @@ export_zero (struct export *e, uint64_t length, uint64_t offset, bool fast)
     ret = zero_part (e, c.end, 0, c.tail_bytes);
   if (ret == 0)
     ret = export_clear_range (e, c.first, c.end);
-  ret = finish_write (e, ret);
-  stats_end (&e->stats[EXPORT_ZERO], begin_ns, length, ret);
+  ret = finish_write (e, ret, &known_ns);
+  stats_end (&e->stats[EXPORT_ZERO], begin_ns, now_ns (), length, ret);
   return ret;
 }
 

@@ -31,6 +31,7 @@ struct chunk {
   struct room_account *account; /* who wants slots; NULL: nobody, as pages are just moved */
   uint64_t page;
   unsigned n;
+  uint64_t ended_ns; /* the last transfer, or 0 */
   /* PLACE: at a slot that is yet to be taken, or written; PLACED: that is done */
   enum fate { KEEP, PLACE, PLACED, SET } fate[DRUM_BATCH];
   bool move[DRUM_BATCH], grow[DRUM_BATCH]; /* what the slot is for: see struct drum_demand */
@@ -98,23 +99,26 @@ read_again (const struct pages *p, uint64_t page, struct pagemap_entry entry, vo
 
 /* => holds the page. Has it come with all that io was to read, and is it right? If not, once more. 0, or why it can't be read. */
 static int
-end_read (const struct pages *p, const struct slotio *io, uint64_t page, struct pagemap_entry entry,
+end_read (const struct pages *p, struct slotio *io, uint64_t page, struct pagemap_entry entry,
           void *data)
 {
   if (slotio_result (io, entry.slot) == 0 && pages_matches (p, page, entry, data))
     return 0;
+  io->known_ns = 0;
   return read_again (p, page, entry, data);
 }
 
 /* => holds [page, page + n) shared; n is at most DRUM_BATCH. */
 static int
-read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
+read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf, uint64_t *known_ns)
 {
   struct pagemap_entry entry[DRUM_BATCH];
   struct slotio io;
   int ret = 0;
 
   slotio_init (&io, p->drum, &p->flow, SLOTIO_READ);
+  io.known_ns = *known_ns;
+  *known_ns = 0;
   for (unsigned i = 0; i < n; i++) {
     entry[i] = pagemap_get (p->map, page + i);
     if (entry[i].slot == SLOT_LOST)
@@ -134,18 +138,20 @@ read_chunk (const struct pages *p, uint64_t page, unsigned n, void *buf)
       ret = -EIO;
     }
   }
+  if (n == 1 && io.npieces > 0) /* to check one page takes no time to speak of */
+    *known_ns = io.known_ns;
   return ret;
 }
 
 int
-pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf)
+pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf, uint64_t *known_ns)
 {
   int ret = 0;
 
   while (first < end && ret == 0) {
     unsigned n = end - first < DRUM_BATCH ? (unsigned) (end - first) : DRUM_BATCH;
 
-    ret = read_chunk (p, first, n, buf);
+    ret = read_chunk (p, first, n, buf, known_ns);
     first += n;
     buf = data_of (buf, n);
   }
@@ -188,10 +194,11 @@ pages_check (const struct pages *p, uint64_t first, uint64_t end, const struct p
 }
 
 int
-pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length, void *buf)
+pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length, void *buf,
+                 uint64_t *known_ns)
 {
   char data[PAGE_BYTES];
-  int ret = read_chunk (p, page, 1, data);
+  int ret = read_chunk (p, page, 1, data, known_ns);
 
   if (ret == 0)
     memcpy (buf, data + offset, length);
@@ -204,6 +211,7 @@ chunk_init (struct chunk *c, struct room_account *account, uint64_t page, unsign
   c->account = account;
   c->page = page;
   c->n = n;
+  c->ended_ns = 0;
 }
 
 static void
@@ -316,6 +324,7 @@ chunk_try (struct pages *p, struct chunk *c, const struct drum_demand *want, int
   slotio_init (&io, p->drum, c->account ? &p->flow : NULL, SLOTIO_WRITE);
   assign_slots (c, runs, buf, &io);
   *error = slotio_submit (&io);
+  c->ended_ns = io.known_ns;
   gather_init (&failed, c);
   for (unsigned i = 0; i < c->n; i++) {
     if (c->fate[i] != PLACE)
@@ -475,13 +484,14 @@ became_move (const struct pages *p, const struct chunk *c)
 /* => holds [page, page + n) exclusive; n is at most DRUM_BATCH.
  * -ENOSPC, and nothing changed, if the drum has no room for all n now: try fewer. */
 static int
-write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
+write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf, uint64_t *known_ns)
 {
   struct freerange freed;
   struct chunk c;
   unsigned nzero;
   int ret;
 
+  *known_ns = 0;
   chunk_init (&c, &p->account, page, n);
   do {
     nzero = prepare_write (p, &c, buf);
@@ -491,19 +501,21 @@ write_chunk (struct pages *p, uint64_t page, unsigned n, const void *buf)
     return ret;
   ret = chunk_switch (p, &c, &freed);
   freerange_flush (&freed);
+  if (n == 1 && !p->file) /* to free one slot takes no time to speak of */
+    *known_ns = c.ended_ns;
   if (nzero && ret == 0)
     atomic_fetch_add_explicit (&p->nzero, nzero, memory_order_relaxed);
   return ret;
 }
 
 int
-pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf)
+pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf, uint64_t *known_ns)
 {
   unsigned max = DRUM_BATCH;
 
   while (first < end) {
     unsigned n = end - first < max ? (unsigned) (end - first) : max;
-    int ret = write_chunk (p, first, n, buf);
+    int ret = write_chunk (p, first, n, buf, known_ns);
 
     if (ret == -ENOSPC && n > 1) {
       max = n / 2;
@@ -518,21 +530,22 @@ pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf)
 }
 
 int
-pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length, const void *buf)
+pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length, const void *buf,
+                  uint64_t *known_ns)
 {
   char data[PAGE_BYTES];
   int ret;
 
   if (!buf && pages_is_hole (p, page))
     return 0;
-  ret = read_chunk (p, page, 1, data);
+  ret = read_chunk (p, page, 1, data, known_ns);
   if (ret < 0)
     return ret;
   if (buf)
     memcpy (data + offset, buf, length);
   else
     memset (data + offset, 0, length);
-  return write_chunk (p, page, 1, data);
+  return write_chunk (p, page, 1, data, known_ns);
 }
 
 /* => holds [first, end), which lies in one leaf of the map, exclusive. Returns how many pages are cleared, from the first on. */

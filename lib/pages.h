@@ -46,11 +46,12 @@ bool pages_is_hole (const struct pages *p, uint64_t page);
 bool pages_matches (const struct pages *p, uint64_t page, struct pagemap_entry entry,
                     const void *data);
 
-int pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf);
+/* known_ns, here and below: for current_ns, when it begins, and then when it has ended, or 0. */
+int pages_read (const struct pages *p, uint64_t first, uint64_t end, void *buf, uint64_t *known_ns);
 
 /* Length bytes at offset of one page. */
 int pages_read_part (const struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
-                     void *buf);
+                     void *buf, uint64_t *known_ns);
 
 /* Which pages are to be looked at. */
 struct pages_check {
@@ -66,11 +67,12 @@ unsigned pages_check (const struct pages *p, uint64_t first, uint64_t end,
                       const struct pages_check *check);
 
 /* On failure each page is as it was or as it was to be. When the drum is nearly full, chunks get smaller, down to a page. */
-int pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf);
+int pages_write (struct pages *p, uint64_t first, uint64_t end, const void *buf,
+                 uint64_t *known_ns);
 
 /* Change a part of a page; buf NULL: to zeroes. */
 int pages_write_part (struct pages *p, uint64_t page, uint32_t offset, uint32_t length,
-                      const void *buf);
+                      const void *buf, uint64_t *known_ns);
 
 /* On failure each page is as it was, or cleared. */
 int pages_clear (struct pages *p, uint64_t first, uint64_t end);

@@ -39,7 +39,7 @@ must_wait_locked (struct rangelock *rl, const struct rangelock_holder *holder)
   return false;
 }
 
-void
+bool
 rangelock_lock (struct rangelock *rl, struct rangelock_holder *holder, uint64_t start, uint64_t end,
                 bool exclusive)
 {
@@ -66,6 +66,7 @@ rangelock_lock (struct rangelock *rl, struct rangelock_holder *holder, uint64_t 
       ;
     sem_destroy (&holder->granted);
   }
+  return waiting;
 }
 
 void

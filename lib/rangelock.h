@@ -41,8 +41,8 @@ void rangelock_init (struct rangelock *rl);
 void rangelock_destroy (struct rangelock *rl);
 
 /* Lock [start, end); may sleep. holder is untouched by the caller until rangelock_unlock. An empty range is fine, and
- * conflicts with nothing. */
-void rangelock_lock (struct rangelock *rl, struct rangelock_holder *holder, uint64_t start,
+ * conflicts with nothing. Did it have to wait? */
+bool rangelock_lock (struct rangelock *rl, struct rangelock_holder *holder, uint64_t start,
                      uint64_t end, bool exclusive);
 void rangelock_unlock (struct rangelock *rl, struct rangelock_holder *holder);
 

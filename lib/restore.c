@@ -174,7 +174,7 @@ holds (const struct pass *pass, uint64_t page, struct pagemap_entry entry)
   struct iovec iov = { .iov_base = data, .iov_len = sizeof data };
   struct drum_io io = { .slot = entry.slot, .iov = &iov, .niov = 1 };
 
-  drum_transfer (pass->r->drum, NULL, false, &io, 1);
+  drum_transfer (pass->r->drum, NULL, false, &io, 1, NULL);
   return io.ret == 0 && export_matches (pass->export, page, entry, data);
 }
 

@@ -14,22 +14,31 @@ slotio_init (struct slotio *io, struct drum *d, const struct flow *flow, enum sl
   io->flow = flow;
   io->kind = kind;
   io->npieces = 0;
+  io->known_ns = 0;
+}
+
+static uint32_t
+piece_slots (const struct slotio *io, unsigned i)
+{
+  return (uint32_t) (io->iov[i].iov_len >> PAGE_SHIFT);
 }
 
 void
 slotio_add (struct slotio *io, uint32_t slot, void *data)
 {
-  if (io->npieces > 0) {
-    struct slotio_piece *last = &io->piece[io->npieces - 1];
+  unsigned n = io->npieces;
 
-    if (last->run.first + last->run.n == slot &&
-        (!data || (char *) last->data + (size_t) last->run.n * PAGE_BYTES == data)) {
-      last->run.n++;
+  if (n > 0 && io->slot[n - 1] + piece_slots (io, n - 1) == slot) {
+    struct iovec *last = &io->iov[n - 1];
+
+    if (!data || (char *) last->iov_base + last->iov_len == data) {
+      last->iov_len += PAGE_BYTES;
       return;
     }
   }
-  io->piece[io->npieces++] =
-    (struct slotio_piece){ .run = { .first = slot, .n = 1 }, .data = data };
+  io->slot[n] = slot;
+  io->iov[n] = (struct iovec){ .iov_base = data, .iov_len = PAGE_BYTES };
+  io->npieces++;
 }
 
 /* By slot. An insertion sort: pieces come sorted, or nearly so, and are few. */
@@ -37,12 +46,16 @@ static void
 sort_pieces (struct slotio *io)
 {
   for (unsigned i = 1; i < io->npieces; i++) {
-    struct slotio_piece piece = io->piece[i];
+    uint32_t slot = io->slot[i];
+    struct iovec iov = io->iov[i];
     unsigned at = i;
 
-    for (; at > 0 && io->piece[at - 1].run.first > piece.run.first; at--)
-      io->piece[at] = io->piece[at - 1];
-    io->piece[at] = piece;
+    for (; at > 0 && io->slot[at - 1] > slot; at--) {
+      io->slot[at] = io->slot[at - 1];
+      io->iov[at] = io->iov[at - 1];
+    }
+    io->slot[at] = slot;
+    io->iov[at] = iov;
   }
 }
 
@@ -52,8 +65,7 @@ run_end (const struct slotio *io, unsigned begin)
 {
   unsigned end = begin + 1;
 
-  while (end < io->npieces &&
-         io->piece[end - 1].run.first + io->piece[end - 1].run.n == io->piece[end].run.first)
+  while (end < io->npieces && io->slot[end - 1] + piece_slots (io, end - 1) == io->slot[end])
     end++;
   return end;
 }
@@ -62,12 +74,12 @@ static void
 read_ahead (struct slotio *io)
 {
   for (unsigned begin = 0, end; begin < io->npieces; begin = end) {
-    struct slot_run all = { .first = io->piece[begin].run.first };
+    struct slot_run all = { .first = io->slot[begin] };
 
     end = run_end (io, begin);
     for (unsigned i = begin; i < end; i++) {
-      all.n += io->piece[i].run.n;
-      io->piece[i].ret = 0;
+      all.n += piece_slots (io, i);
+      io->ret[i] = 0;
     }
     drum_readahead (io->drum, all);
   }
@@ -78,30 +90,22 @@ static unsigned
 transfer_some (struct slotio *io, unsigned begin)
 {
   struct drum_io transfer[DRUM_TOGETHER];
-  unsigned ends[DRUM_TOGETHER], n = 0, at = begin;
-  struct iovec iov[DRUM_BATCH];
+  unsigned n = 0;
 
-  for (; n < DRUM_TOGETHER && at < io->npieces; n++) {
-    ends[n] = run_end (io, at);
-    transfer[n] = (struct drum_io){
-      .slot = io->piece[at].run.first,
-      .iov = &iov[at - begin],
-      .niov = ends[n] - at,
-    };
-    for (; at < ends[n]; at++)
-      iov[at - begin] = (struct iovec){
-        .iov_base = io->piece[at].data,
-        .iov_len = (size_t) io->piece[at].run.n * PAGE_BYTES,
-      };
+  for (unsigned at = begin, end; n < DRUM_TOGETHER && at < io->npieces; at = end) {
+    end = run_end (io, at);
+    transfer[n].slot = io->slot[at];
+    transfer[n].iov = &io->iov[at];
+    transfer[n++].niov = end - at;
   }
-  drum_transfer (io->drum, io->flow, io->kind == SLOTIO_WRITE, transfer, n);
+  drum_transfer (io->drum, io->flow, io->kind == SLOTIO_WRITE, transfer, n, &io->known_ns);
   for (unsigned i = 0; i < n; i++) {
     if (io->first_error == 0)
       io->first_error = transfer[i].ret;
-    while (begin < ends[i])
-      io->piece[begin++].ret = transfer[i].ret;
+    for (unsigned k = 0; k < transfer[i].niov; k++)
+      io->ret[begin++] = transfer[i].ret;
   }
-  return at;
+  return begin;
 }
 
 int
@@ -127,10 +131,10 @@ slotio_result (const struct slotio *io, uint32_t slot)
   while (high - low > 1) {
     unsigned middle = (low + high) / 2;
 
-    if (io->piece[middle].run.first <= slot)
+    if (io->slot[middle] <= slot)
       low = middle;
     else
       high = middle;
   }
-  return io->piece[low].ret;
+  return io->ret[low];
 }

@@ -5,23 +5,18 @@
  * Pieces (consecutive slots to or from consecutive memory) are gathered in any order; slotio_submit sorts them by slot,
  * makes one transfer of each run of consecutive slots, and gives the drum several of them at a time, to be under way at once. A guard slot ends
  * every device, so a run never spans two.
- * Memory:  the caller's stack, 8 KiB; nothing allocates.
+ * Memory:  the caller's stack, 6 KiB; nothing allocates.
  * Locking: none; the caller holds the range lock of the pages concerned.
  */
 #ifndef DRUM_SLOTIO_H
 #define DRUM_SLOTIO_H
 
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "drum.h"
 
 enum slotio_kind { SLOTIO_READ, SLOTIO_WRITE, SLOTIO_READAHEAD };
-
-struct slotio_piece {
-  struct slot_run run;
-  void *data;
-  int ret; /* of the transfer that it was part of */
-};
 
 /* At most DRUM_BATCH slots. The fields are slotio.c's. */
 struct slotio {
@@ -29,8 +24,12 @@ struct slotio {
   const struct flow *flow;
   enum slotio_kind kind;
   unsigned npieces;
-  int first_error; /* of all */
-  struct slotio_piece piece[DRUM_BATCH];
+  int first_error;   /* of all */
+  uint64_t known_ns; /* for current_ns, before slotio_submit, and after it */
+  /* Of each piece: */
+  uint32_t slot[DRUM_BATCH];    /* its first */
+  struct iovec iov[DRUM_BATCH]; /* its data, as long as it is; used up by slotio_submit */
+  int ret[DRUM_BATCH];          /* of the transfer that it was part of */
 };
 
 /* flow: whose they are; NULL: the server's own. */

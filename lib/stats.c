@@ -27,11 +27,10 @@ get (const _Atomic uint64_t *counter)
   return atomic_load_explicit (counter, memory_order_relaxed);
 }
 
-uint64_t
+void
 stats_begin (struct stats *s)
 {
   add (&s->nbegun, 1);
-  return now_ns ();
 }
 
 /* The first k with ns <= 2^k microseconds. */
@@ -45,16 +44,16 @@ bucket_of (uint64_t ns)
 }
 
 uint64_t
-stats_end (struct stats *s, uint64_t begin_ns, uint64_t nbytes, int ret)
+stats_end (struct stats *s, uint64_t begin_ns, uint64_t end_ns, uint64_t nbytes, int ret)
 {
-  uint64_t now = now_ns (), ns = now - begin_ns;
+  uint64_t ns = end_ns - begin_ns;
 
   if (ret < 0)
     add (&s->nerrors, 1);
   else
     add (&s->nbytes, nbytes);
   add (&s->total_ns, ns);
-  atomic_store_explicit (&s->last_ns, now, memory_order_relaxed);
+  atomic_store_explicit (&s->last_ns, end_ns, memory_order_relaxed);
   add (&s->bucket[bucket_of (ns)], 1);
   return ns;
 }

@@ -190,11 +190,10 @@ count_pieces (const struct iovec *iov, size_t nbytes, size_t *excess)
   return n + 1;
 }
 
-/* => has its turn. The turn's I/O begins: its first call is ready to be made. */
-static const struct iovec *
-start (struct swapdev_io *io, unsigned *niov)
+/* The turn is not for all of it: take what it is for off the rest. */
+static void
+cut (struct swapdev_io *io)
 {
-  struct swapdev *dev = io->dev;
   unsigned npieces;
   size_t excess;
 
@@ -204,30 +203,12 @@ start (struct swapdev_io *io, unsigned *niov)
   io->rest.iov_len = excess;
   io->iov[npieces - 1].iov_len -= excess;
   io->npieces = npieces;
-  io->begin_ns = stats_begin (&dev->stats[io->write]);
-  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
-  turnstile_see (&dev->turnstile, io->begin_ns);
-  devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, npieces, io->write,
-               io->buffer);
-  return devio_next (&io->op, niov);
 }
 
-/* => has its turn, whose I/O has come to this; gives it up. True if there is nothing more to do. */
-static bool
-end (struct swapdev_io *io, int ret)
+/* What the turn was for is done. */
+static void
+go_to_rest (struct swapdev_io *io)
 {
-  struct swapdev *dev = io->dev;
-  uint64_t took_ns;
-
-  if (io->write && !atomic_load (&dev->dirty))
-    atomic_store (&dev->dirty, true);
-  inflight_end (io->inflight, ret);
-  took_ns =
-    stats_end (&dev->stats[io->write], io->begin_ns, (uint64_t) io->nturn * PAGE_BYTES, ret);
-  note_delay (dev, io->write, took_ns, io->nturn);
-  note_head (io, io->begin_ns + took_ns, ret);
-  put_buffer (io);
-  turnstile_leave (&dev->turnstile, &io->turn);
   io->slot += io->nturn;
   io->nslots -= io->nturn;
   io->iov += io->npieces - 1;
@@ -237,19 +218,61 @@ end (struct swapdev_io *io, int ret)
     io->iov++;
     io->niov--;
   }
+}
+
+/* => has its turn. The turn's I/O begins: its first call is ready to be made. */
+static const struct iovec *
+start (struct swapdev_io *io, unsigned *niov, uint64_t *known_ns)
+{
+  struct swapdev *dev = io->dev;
+
+  io->npieces = io->niov;
+  if (io->nturn < io->nslots)
+    cut (io);
+  if (io->turn.place || io->buffer)
+    *known_ns = 0; /* it may have waited */
+  io->begin_ns = current_ns (known_ns);
+  stats_begin (&dev->stats[io->write]);
+  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
+  turnstile_see (&dev->turnstile, io->begin_ns);
+  devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, io->npieces, io->write,
+               io->buffer);
+  return devio_next (&io->op, niov);
+}
+
+/* => has its turn, whose I/O has come to this; gives it up. True if there is nothing more to do. */
+static bool
+end (struct swapdev_io *io, int ret, uint64_t *known_ns)
+{
+  struct swapdev *dev = io->dev;
+
+  if (io->write && !atomic_load (&dev->dirty))
+    atomic_store (&dev->dirty, true);
+  inflight_end (io->inflight, ret);
+  *known_ns = now_ns ();
+  note_delay (dev, io->write,
+              stats_end (&dev->stats[io->write], io->begin_ns, *known_ns,
+                         (uint64_t) io->nturn * PAGE_BYTES, ret),
+              io->nturn);
+  note_head (io, *known_ns, ret);
+  put_buffer (io);
+  turnstile_leave (&dev->turnstile, &io->turn);
   io->ret = ret;
-  return ret < 0 || io->nslots == 0;
+  if (ret < 0 || io->nturn == io->nslots)
+    return true;
+  go_to_rest (io);
+  return false;
 }
 
 static void
-transfer_alone (struct swapdev_io *io)
+transfer_alone (struct swapdev_io *io, uint64_t *known_ns)
 {
   unsigned niov;
 
   do {
     enter (io, true);
-    start (io, &niov);
-  } while (!end (io, devio_go_on (&io->op)));
+    start (io, &niov, known_ns);
+  } while (!end (io, devio_go_on (&io->op), known_ns));
 }
 
 /* In the order in which they are to begin. */
@@ -274,7 +297,7 @@ queue_call (struct ring *ring, struct swapdev_io *io, const struct iovec *iov, u
 
 /* Begin what can be; what can't, and is the only one, waits. Returns how many are under way. */
 static unsigned
-begin (struct ring *ring, struct queue *q, unsigned nout)
+begin (struct ring *ring, struct queue *q, unsigned nout, uint64_t *known_ns)
 {
   while (q->first && enter (q->first, nout == 0)) {
     struct swapdev_io *io = q->first;
@@ -284,10 +307,10 @@ begin (struct ring *ring, struct queue *q, unsigned nout)
     q->first = io->next;
     if (!q->first)
       q->end = &q->first;
-    iov = start (io, &niov);
+    iov = start (io, &niov, known_ns);
     if (queue_call (ring, io, iov, niov))
       nout++;
-    else if (!end (io, devio_go_on (&io->op)))
+    else if (!end (io, devio_go_on (&io->op), known_ns))
       append (q, io);
   }
   return nout;
@@ -315,41 +338,44 @@ go_on (struct ring *ring, struct swapdev_io *io, ssize_t done, int *ret)
 }
 
 static void
-transfer_together (struct ring *ring, struct swapdev_io *ios, unsigned n)
+transfer_together (struct ring *ring, struct swapdev_io *ios, unsigned n, uint64_t *known_ns)
 {
   struct queue q = { .end = &q.first };
   unsigned nout;
 
   for (unsigned i = 0; i < n; i++)
     append (&q, &ios[i]);
-  for (nout = begin (ring, &q, 0); nout > 0; nout = begin (ring, &q, nout)) {
+  for (nout = begin (ring, &q, 0, known_ns); nout > 0; nout = begin (ring, &q, nout, known_ns)) {
     ssize_t done;
     struct swapdev_io *io = ring_wait (ring, &done);
     int ret;
 
+    *known_ns = 0;
     if (go_on (ring, io, done, &ret))
       continue;
     nout--;
-    if (!end (io, ret))
+    if (!end (io, ret, known_ns))
       append (&q, io);
   }
 }
 
 void
-swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings)
+swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings, uint64_t *known_ns)
 {
+  uint64_t unknown = 0;
   struct ring *ring = NULL;
 
+  known_ns = known_ns ? known_ns : &unknown;
   for (unsigned i = 0; i < n; i++)
     io[i].nslots = count_slots (io[i].iov, io[i].niov);
   if (n > 1 && rings && (rings_always (rings) || is_worth_a_ring (io, n)))
     ring = rings_get (rings);
   if (ring) {
-    transfer_together (ring, io, n);
+    transfer_together (ring, io, n, known_ns);
     rings_put (rings, ring);
   } else
     for (unsigned i = 0; i < n; i++)
-      transfer_alone (&io[i]);
+      transfer_alone (&io[i], known_ns);
 }
 
 static int
@@ -364,7 +390,7 @@ transfer_one (struct swapdev *dev, const struct flow *flow, uint32_t slot, struc
   io.iov = iov;
   io.niov = niov;
   io.write = write;
-  swapdev_transfer (&io, 1, NULL);
+  swapdev_transfer (&io, 1, NULL, NULL);
   return io.ret;
 }
 

@@ -170,8 +170,9 @@ struct swapdev_io {
 enum { SWAPDEV_TOGETHER = 32 }; /* at most; some 400 bytes each, of the stack */
 
 /* All of these, on any devices; at once, as far as their turnstiles let them in and if there is a ring (ring.h; NULL: there is
- * none), else one after the other. */
-void swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings);
+ * none), else one after the other. known_ns: for current_ns, when they begin, and then when the last of them has ended; NULL: nobody
+ * wants to know. */
+void swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings, uint64_t *known_ns);
 
 /* One. */
 int swapdev_read (struct swapdev *dev, const struct flow *flow, uint32_t slot, struct iovec *iov,

@@ -78,7 +78,7 @@ write_slots (uint32_t first, uint32_t n)
   struct iovec iov = { data, n * PAGE_BYTES };
   struct drum_io io = { .slot = first, .iov = &iov, .niov = 1 };
 
-  drum_transfer (drum, NULL, true, &io, 1);
+  drum_transfer (drum, NULL, true, &io, 1, NULL);
   return io.ret;
 }
 
@@ -89,7 +89,7 @@ read_slot (uint32_t slot)
   struct iovec iov = { data, sizeof data };
   struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
-  drum_transfer (drum, NULL, false, &io, 1);
+  drum_transfer (drum, NULL, false, &io, 1, NULL);
   return io.ret;
 }
 

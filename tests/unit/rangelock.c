@@ -54,6 +54,7 @@ wait_for_waiters (unsigned n)
 struct client {
   uint64_t start, end;
   bool exclusive;
+  bool expected_to_wait;
   pthread_t thread;
   struct rangelock_holder holder;
   sem_t may_unlock;
@@ -67,7 +68,8 @@ client_main (void *arg)
 {
   struct client *c = arg;
 
-  rangelock_lock (&rl, &c->holder, c->start, c->end, c->exclusive);
+  cr_assert_eq (rangelock_lock (&rl, &c->holder, c->start, c->end, c->exclusive),
+                c->expected_to_wait);
   atomic_store (&c->granted, atomic_fetch_add (&ngranted, 1) + 1);
   while (sem_wait (&c->may_unlock) == -1)
     ;
@@ -88,6 +90,7 @@ start_waiting (struct client *c)
 {
   unsigned before = nwaiting ();
 
+  c->expected_to_wait = true;
   start (c);
   wait_for_waiters (before + 1);
 }

@@ -132,7 +132,7 @@ put_contents (unsigned i, uint64_t page, uint32_t slot)
   struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
   fill (data, i, page);
-  drum_transfer (drum, NULL, true, &io, 1);
+  drum_transfer (drum, NULL, true, &io, 1, NULL);
   cr_assert_eq (io.ret, 0);
 }
 

@@ -280,7 +280,7 @@ write_slot (uint32_t slot)
   struct iovec iov = { data, sizeof data };
   struct drum_io io = { .slot = slot, .iov = &iov, .niov = 1 };
 
-  drum_transfer (drum, NULL, true, &io, 1);
+  drum_transfer (drum, NULL, true, &io, 1, NULL);
   cr_assert_eq (io.ret, 0);
 }
 

@@ -468,12 +468,14 @@ transfer_for (const struct flow *flow, bool write, unsigned char *at)
 uint64_t __real_now_ns (void);
 uint64_t __wrap_now_ns (void);
 
+enum { STOPPED_NS = 1000 * 1000 * 1000 };
+
 static bool stopped; /* time is, so that rivals stay rivals */
 
 uint64_t
 __wrap_now_ns (void)
 {
-  return stopped ? 1000000000 : __real_now_ns ();
+  return stopped ? STOPPED_NS : __real_now_ns ();
 }
 
 /* When two want the device, requests go in pieces, a page each at first; all of them, and no other; and an error ends them. */
@@ -496,4 +498,37 @@ Test (swapdev_io, rivals_go_in_pieces)
   cr_assert_eq (memcmp (back, data, 10 * PAGE_BYTES), 0);
   PLAN (PAGE_BYTES, -EIO);
   cr_assert_eq (transfer_for (&b, false, back), -EIO);
+}
+
+/* How long a write took, to the clock, that was known to begin so long ago. */
+static uint64_t
+known_to_take (const struct flow *flow, uint64_t ns)
+{
+  struct iovec iov = { .iov_base = data, .iov_len = PAGE_BYTES };
+  struct swapdev_io io = {
+    .dev = dev, .flow = flow, .slot = 20, .iov = &iov, .niov = 1, .write = true
+  };
+  struct stats_snapshot before, after;
+  uint64_t known_ns = STOPPED_NS - ns;
+
+  stats_read (swapdev_stats (dev, true), &before);
+  swapdev_transfer (&io, 1, NULL, &known_ns);
+  stats_read (swapdev_stats (dev, true), &after);
+  cr_assert_eq (io.ret, 0);
+  cr_assert_eq (known_ns, STOPPED_NS);
+  cr_assert_eq (after.nrequests, before.nrequests + 1);
+  return after.total_ns - before.total_ns;
+}
+
+/* Who knows when it begins is believed, unless it may have waited for its turn. */
+Test (swapdev_io, begins_when_that_is_known)
+{
+  struct flow a, b;
+
+  stopped = true;
+  flow_init (&a);
+  flow_init (&b);
+  known_to_take (&a, 0); /* comes first, after nobody */
+  cr_assert_eq (known_to_take (&a, 500), 500);
+  cr_assert_eq (known_to_take (&b, 500), 0);
 }

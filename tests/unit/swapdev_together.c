@@ -192,7 +192,7 @@ run_part (void *opaque)
         (unsigned) ((iov[i][0].iov_len + (io[i].niov > 1 ? iov[i][1].iov_len : 0)) / PAGE_BYTES);
       was[i].memory = iov[i][0].iov_base;
     }
-    swapdev_transfer (io, n, rings);
+    swapdev_transfer (io, n, rings, NULL);
     for (unsigned i = 0; i < n; i++) {
       unsigned char *model = p->model[was[i].dev][was[i].at];
       size_t bytes = (size_t) was[i].len * PAGE_BYTES;
@@ -267,7 +267,7 @@ Test (swapdev_together, an_error_is_its_own)
         (struct swapdev_io){ .dev = dev[i], .slot = 2, .iov = &iov[i], .niov = 1, .write = true };
     }
     victim = &io[bad];
-    swapdev_transfer (io, NDEVICES, rings);
+    swapdev_transfer (io, NDEVICES, rings, NULL);
     victim = NULL;
     for (unsigned i = 0; i < NDEVICES; i++)
       cr_assert_eq (io[i].ret, i == bad ? -EIO : 0, "%u", i);
@@ -285,6 +285,6 @@ Test (swapdev_together, one_submission)
     iov[i] = (struct iovec){ memory[i], sizeof memory[i] };
     io[i] = (struct swapdev_io){ .dev = dev[i], .slot = 2, .iov = &iov[i], .niov = 1 };
   }
-  swapdev_transfer (io, NDEVICES, rings);
+  swapdev_transfer (io, NDEVICES, rings, NULL);
   cr_assert_eq (most_at_once, NDEVICES);
 }
