@@ -52,8 +52,12 @@ need ()
   [ "$free_mib" -gt $(($2 + 64)) ] || die "$1: $free_mib MiB are free, and $2 are needed; see --help"
 }
 
+# need_faults: built from what is there now, since an old one makes other disks than it says.
 need_faults ()
 {
+  local log
+  log=$(MAKEFLAGS='' make -C "$build/tests/faults" check TESTS= 2>&1) ||
+    die "$libfaults can't be built: make -C $build/tests/faults check TESTS= says: $(tail -n3 <<<"$log")"
   [ -f "$libfaults" ] && [ -x "$slowdisk" ] || die "$libfaults is missing: make -C $build/tests/faults check TESTS="
 }
 
@@ -164,9 +168,10 @@ summary ()
   sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2, v[1], v[NR] }'
 }
 
-# note FIGURE A B: one round's, of which A/B is the ratio.
+# note FIGURE A B: one round's, of which A/B is the ratio; who made them has said what was wrong if there is none.
 note ()
 {
+  [ -n "$2" ] && [ -n "$3" ] || exit 1
   echo "$2" >>"$scratch/$1.a"
   echo "$3" >>"$scratch/$1.b"
   awk -v a="$2" -v b="$3" 'BEGIN { print a / b }' >>"$scratch/$1.ratio"

@@ -154,6 +154,7 @@ report_device (const struct drum_device_info *dev, json *to)
   add_text (to, "uuid", uuid);
   put (to, "prio", json_object_new_int (dev->prio));
   add_uint (to, "maxio", swapdev_maxio (dev->swapdev));
+  put (to, "single", json_object_new_boolean (swapdev_is_single (dev->swapdev)));
   put (to, "direct", json_object_new_boolean (swapdev_is_direct (dev->swapdev)));
   add_text (to, "state", state_name (dev->state));
   add_slots (to, "size", swapdev_nslots (dev->swapdev));
@@ -178,6 +179,7 @@ report_adding (void *opaque, const struct swapdev_spec *spec)
   add_text (to, "uuid", "");
   put (to, "prio", json_object_new_int (spec->prio));
   add_uint (to, "maxio", spec->maxio);
+  put (to, "single", json_object_new_boolean (false));
   put (to, "direct", json_object_new_boolean (false));
   add_text (to, "state", "adding");
   add_slots (to, "size", 0);

@@ -6,6 +6,7 @@
 #define DRUM_SWAPDEV_IMPL_H
 
 #include "devio.h"
+#include "head.h"
 #include "inflight.h"
 #include "label.h"
 #include "mutex.h"
@@ -43,6 +44,9 @@ struct swapdev {
   _Atomic uint32_t delay_ns[2]; /* how long one waits, beyond the time to copy it; smoothed */
   struct inflight inflight;
   struct turnstile turnstile;
+  struct mutex
+    trying; /* head, and what the turnstile makes of it, whose lock comes behind this one */
+  struct head head;
 };
 
 #endif

@@ -37,6 +37,7 @@ get_turn (struct swapdev_io *io, bool may_wait)
 {
   struct turnstile *t = &io->dev->turnstile;
 
+  io->turn.slot = io->slot;
   if (may_wait)
     io->nturn = turnstile_enter (t, &io->turn, io->flow, io->write, io->nslots);
   else if (turnstile_try_enter (t, &io->turn, io->flow, io->write, io->nslots))
@@ -56,6 +57,7 @@ get_buffer (struct swapdev_io *io, uint32_t npages, bool may_wait)
   io->buffer = NULL;
   if (!devio_needs_buffer (&dev->io, io->iov, io->niov))
     return true;
+  io->share.slot = io->slot;
   io->kind = bounce_kind ((size_t) npages * PAGE_BYTES);
   share = &dev->share[io->kind];
   if (may_wait)
@@ -82,12 +84,63 @@ note_delay (struct swapdev *dev, bool write, uint64_t ns, uint32_t npages)
     atomic_store_explicit (&dev->delay_ns[write], is_ns, memory_order_relaxed);
 }
 
+/* How long does one wait, these days? */
+static uint32_t
+load_delay (const struct swapdev *dev, bool write)
+{
+  return atomic_load_explicit (&dev->delay_ns[write], memory_order_relaxed);
+}
+
+/* Has head nothing to learn from a transfer that has ended? A fast device never has. */
+static bool
+needs_no_head (const struct swapdev_io *io, uint64_t end_ns)
+{
+  struct swapdev *dev = io->dev;
+  uint64_t from_ns = atomic_load_explicit (&dev->head.from_ns, memory_order_relaxed);
+
+  return from_ns != 0 && (!io->write || load_delay (dev, true) < HEAD_SLOW_NS || end_ns < from_ns);
+}
+
+/* => holds dev->trying, and io its turn. */
+static void
+note_head_locked (const struct swapdev_io *io, uint64_t end_ns)
+{
+  struct turnstile *t = &io->dev->turnstile;
+  struct head *h = &io->dev->head;
+
+  mutex_assert_held (&io->dev->trying);
+  if (h->one != turnstile_is_single (t))
+    head_give_up (h, end_ns, TURNSTILE_HANG_NS);
+  else if (turnstile_has_window (t))
+    head_interrupt (h, end_ns);
+  else
+    head_note (h, &(struct head_io){ .begin_ns = io->begin_ns,
+                                     .end_ns = end_ns,
+                                     .npages = io->nturn,
+                                     .write = io->write,
+                                     .alone = turnstile_is_alone (t) });
+  if (h->one != turnstile_is_single (t))
+    turnstile_set_single (t, h->one);
+}
+
+/* => has its turn, whose I/O has come to this. Should there be more at once, or less? */
+static void
+note_head (const struct swapdev_io *io, uint64_t end_ns, int ret)
+{
+  struct swapdev *dev = io->dev;
+
+  if (ret < 0 || needs_no_head (io, end_ns) || turnstile_limit (&dev->turnstile) > 0)
+    return;
+  mutex_lock (&dev->trying);
+  note_head_locked (io, end_ns);
+  mutex_unlock (&dev->trying);
+}
+
 /* Would one wait for it, so that something else may as well be under way meanwhile? */
 static bool
 is_slow (const struct swapdev_io *io)
 {
-  return io->dev->io.align > 0 ||
-         atomic_load_explicit (&io->dev->delay_ns[io->write], memory_order_relaxed) > RING_NS;
+  return io->dev->io.align > 0 || load_delay (io->dev, io->write) > RING_NS;
 }
 
 /* Are there at least two to wait for? A ring costs more than system calls that need not sleep, above all for writes into the page cache,
@@ -201,6 +254,7 @@ end (struct swapdev_io *io, int ret, uint64_t *known_ns)
               stats_end (&dev->stats[io->write], io->begin_ns, *known_ns,
                          (uint64_t) io->nturn * PAGE_BYTES, ret),
               io->nturn);
+  note_head (io, *known_ns, ret);
   put_buffer (io);
   turnstile_leave (&dev->turnstile, &io->turn);
   io->ret = ret;

@@ -259,6 +259,8 @@ swapdev_open (const struct swapdev_spec *spec, struct swapdev **devp)
     turnstile_init (&dev->share[i], bounce_shape[i].share, false);
   turnstile_init (&dev->turnstile, spec->maxio, true);
   mutex_init (&dev->syncing);
+  mutex_init (&dev->trying);
+  head_init (&dev->head);
   ret = open_and_check (dev, spec);
   if (ret < 0) {
     swapdev_undo (dev);
@@ -413,6 +415,7 @@ swapdev_close (struct swapdev *dev)
   if (dev->io.fd >= 0)
     close (dev->io.fd); /* gives the lock back too */
   mutex_destroy (&dev->syncing);
+  mutex_destroy (&dev->trying);
   turnstile_destroy (&dev->turnstile);
   for (unsigned i = 0; i < BOUNCE_KINDS; i++)
     turnstile_destroy (&dev->share[i]);
@@ -477,7 +480,16 @@ swapdev_maxio (const struct swapdev *dev)
 void
 swapdev_set_maxio (struct swapdev *dev, unsigned maxio)
 {
+  mutex_lock (&dev->trying);
   turnstile_set_limit (&dev->turnstile, maxio);
+  head_init (&dev->head);
+  mutex_unlock (&dev->trying);
+}
+
+bool
+swapdev_is_single (const struct swapdev *dev)
+{
+  return turnstile_is_single (&dev->turnstile);
 }
 
 bool

@@ -120,6 +120,9 @@ unsigned swapdev_asked_maxio (const struct swapdev *dev); /* the same */
 unsigned swapdev_maxio (const struct swapdev *dev);
 void swapdev_set_maxio (struct swapdev *dev, unsigned maxio);
 
+/* Without such a limit: is it one now, since that is more than many are (head.h)? */
+bool swapdev_is_single (const struct swapdev *dev);
+
 bool swapdev_is_block (const struct swapdev *dev);
 bool swapdev_is_direct (const struct swapdev *dev);  /* once it is prepared */
 uint32_t swapdev_nslots (const struct swapdev *dev); /* with the reserved ones */

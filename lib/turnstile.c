@@ -13,13 +13,14 @@
 #include "stats.h"
 #include "terms.h"
 
-/* The state: how many are in in the low 32 bits, the limit in the next 16, and whether anybody waits, there are rivals, and for these
- * the window is a limit. */
+/* The state: how many are in in the low 32 bits, the limit in the next 16, and whether anybody waits, there are rivals, for these
+ * the window is a limit, and one is let in at a time. */
 enum { LIMIT_SHIFT = 32 };
 #define LIMIT_MASK ((uint64_t) TURNSTILE_MAX << LIMIT_SHIFT)
 #define WAITING    (UINT64_C (1) << 48)
 #define RIVALS     (UINT64_C (1) << 49)
 #define WINDOW     (UINT64_C (1) << 50)
+#define SINGLE     (UINT64_C (1) << 51)
 
 enum {
   NEAR = 8, /* places in the table where a flow may be */
@@ -44,11 +45,43 @@ turnstile_destroy (struct turnstile *t)
   mutex_destroy (&t->mutex);
 }
 
+static uint64_t
+load (const struct turnstile *t)
+{
+  return atomic_load_explicit (&t->state, memory_order_relaxed);
+}
+
 unsigned
 turnstile_limit (const struct turnstile *t)
 {
-  return (unsigned) ((atomic_load_explicit (&t->state, memory_order_relaxed) & LIMIT_MASK) >>
-                     LIMIT_SHIFT);
+  return (unsigned) ((load (t) & LIMIT_MASK) >> LIMIT_SHIFT);
+}
+
+bool
+turnstile_is_single (const struct turnstile *t)
+{
+  return load (t) & SINGLE;
+}
+
+bool
+turnstile_has_window (const struct turnstile *t)
+{
+  return load (t) & WINDOW;
+}
+
+bool
+turnstile_is_alone (const struct turnstile *t)
+{
+  uint64_t state = load (t);
+
+  return (uint32_t) state <= 1 && !(state & WAITING);
+}
+
+/* How many may be in; 0: any number. */
+static uint64_t
+most (uint64_t state)
+{
+  return (state & (SINGLE | WINDOW)) == SINGLE ? 1 : (state & LIMIT_MASK) >> LIMIT_SHIFT;
 }
 
 /* Enter if there is room. waiting: for one who waits; others must not pass him. */
@@ -58,7 +91,7 @@ try_enter (struct turnstile *t, bool waiting)
   uint64_t state = atomic_load_explicit (&t->state, memory_order_relaxed);
 
   for (;;) {
-    uint64_t limit = (state & LIMIT_MASK) >> LIMIT_SHIFT;
+    uint64_t limit = most (state);
 
     if (!waiting && (state & (WAITING | WINDOW)))
       return false;
@@ -73,19 +106,19 @@ try_enter (struct turnstile *t, bool waiting)
 static bool
 has_rivals (const struct turnstile *t)
 {
-  return atomic_load_explicit (&t->state, memory_order_relaxed) & RIVALS;
-}
-
-static bool
-has_window (const struct turnstile *t)
-{
-  return atomic_load_explicit (&t->state, memory_order_relaxed) & WINDOW;
+  return load (t) & RIVALS;
 }
 
 static void
 set_looked (struct turnstile *t, uint64_t now_ns)
 {
   atomic_store_explicit (&t->looked_ns, now_ns, memory_order_relaxed);
+}
+
+static uint64_t
+load_seen (const struct turnstile *t)
+{
+  return atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
 }
 
 /* How long has nobody been looked at? */
@@ -121,11 +154,9 @@ is_empty (const struct turnstile *t)
 static bool
 is_rival (const struct turnstile *t, uintptr_t last, uintptr_t who, uint64_t now_ns)
 {
-  uint64_t seen_ns = atomic_load_explicit (&t->seen_ns, memory_order_relaxed);
-
   if (!is_empty (t))
     return true;
-  return flow_of (last) != flow_of (who) && now_ns < seen_ns + TURNSTILE_RIVAL_NS;
+  return flow_of (last) != flow_of (who) && now_ns < load_seen (t) + TURNSTILE_RIVAL_NS;
 }
 
 /* => holds t->mutex. Does anybody else wait, or is in? */
@@ -146,7 +177,7 @@ set_window_locked (struct turnstile *t)
   bool is_limit = has_rivals (t) && t->window.size > 0;
 
   mutex_assert_held (&t->mutex);
-  if (is_limit != has_window (t))
+  if (is_limit != turnstile_has_window (t))
     atomic_fetch_xor (&t->state, WINDOW);
 }
 
@@ -195,12 +226,24 @@ find_flow_locked (struct turnstile *t, const struct flow *flow)
   return found;
 }
 
-static void
-append (struct turnstile_queue *q, struct turnstile_turn *turn)
+/* Does it go before another one that came first? */
+static bool
+is_just_before (const struct turnstile_turn *turn, const struct turnstile_turn *other)
 {
-  turn->next = NULL;
-  *(q->first ? &q->last->next : &q->first) = turn;
-  q->last = turn;
+  return turn->write && turn->slot < other->slot && other->slot - turn->slot <= TURNSTILE_NEAR;
+}
+
+static void
+insert (struct turnstile_queue *q, struct turnstile_turn *turn)
+{
+  struct turnstile_turn **at = &q->first;
+
+  while (*at && !is_just_before (turn, *at))
+    at = &(*at)->next;
+  turn->next = *at;
+  *at = turn;
+  if (!turn->next)
+    q->last = turn;
 }
 
 /* => holds t->mutex. Its flow's place, where it is now, in the queue or without one. */
@@ -221,7 +264,7 @@ place_locked (struct turnstile *t, struct turnstile_turn *turn)
 static void
 queue_locked (struct turnstile *t, struct turnstile_turn *turn)
 {
-  append (&place_locked (t, turn)->queue[turn->write], turn);
+  insert (&place_locked (t, turn)->queue[turn->write], turn);
   turn->waits = true;
   t->nwaiting++;
   /* From here on, who leaves comes to the mutex; who left before has made room that we see. */
@@ -265,7 +308,7 @@ is_writers (const struct turnstile *t, const struct turnstile_flow *reader,
 static void
 trim (const struct turnstile *t, struct turnstile_turn *turn)
 {
-  if (has_window (t) && turn->npages > t->window.size)
+  if (turnstile_has_window (t) && turn->npages > t->window.size)
     turn->npages = t->window.size;
 }
 
@@ -273,7 +316,7 @@ trim (const struct turnstile *t, struct turnstile_turn *turn)
 static bool
 fits_locked (const struct turnstile *t, const struct turnstile_turn *turn)
 {
-  return !has_window (t) || !t->npages || t->npages + turn->npages <= t->window.size;
+  return !turnstile_has_window (t) || !t->npages || t->npages + turn->npages <= t->window.size;
 }
 
 /* => holds t->mutex. Let it in, as the next one, if there is room. */
@@ -338,23 +381,27 @@ needs_no_look (struct turnstile *t, uintptr_t who)
   if (!t->adapts)
     return true;
   if (has_rivals (t))
-    return unseen_ns (t, atomic_load_explicit (&t->seen_ns, memory_order_relaxed)) <
-           TURNSTILE_LOOK_NS;
+    return unseen_ns (t, load_seen (t)) < TURNSTILE_LOOK_NS;
   if (last != who && flow_of (last) == flow_of (who) && is_empty (t)) /* by turns */
     atomic_store_explicit (&t->last, last = who, memory_order_relaxed);
   return last == who;
 }
 
-/* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. A window is no reason to wait for that. */
+/* => holds t->mutex. Nobody has come in or left for long: what is in hangs, all of it or some. What we let in is no reason to wait for that. */
 static void
 write_off_locked (struct turnstile *t)
 {
+  uint64_t now = now_ns ();
+
   mutex_assert_held (&t->mutex);
-  if (!has_window (t) || unseen_ns (t, now_ns ()) < TURNSTILE_STALL_NS)
-    return;
-  t->round++;
-  t->npages = 0;
-  admit_locked (t);
+  if (turnstile_has_window (t) && unseen_ns (t, now) >= TURNSTILE_STALL_NS) {
+    t->round++;
+    t->npages = 0;
+    admit_locked (t);
+  } else if (turnstile_is_single (t) && now >= load_seen (t) + TURNSTILE_HANG_NS) {
+    atomic_fetch_and (&t->state, ~SINGLE);
+    admit_locked (t);
+  }
 }
 
 /* By the wall clock: thread sanitizers know of no other. When that is put back a stall lasts longer, and nothing else. */
@@ -490,9 +537,21 @@ turnstile_set_limit (struct turnstile *t, unsigned limit)
 
   mutex_lock (&t->mutex);
   state = atomic_load (&t->state);
-  while (!atomic_compare_exchange_weak (&t->state, &state,
-                                        (state & ~LIMIT_MASK) | (uint64_t) limit << LIMIT_SHIFT))
+  while (!atomic_compare_exchange_weak (
+    &t->state, &state, (state & ~(LIMIT_MASK | SINGLE)) | (uint64_t) limit << LIMIT_SHIFT))
     ;
+  admit_locked (t);
+  mutex_unlock (&t->mutex);
+}
+
+void
+turnstile_set_single (struct turnstile *t, bool single)
+{
+  mutex_lock (&t->mutex);
+  if (single && turnstile_limit (t) == 0)
+    atomic_fetch_or (&t->state, SINGLE);
+  else
+    atomic_fetch_and (&t->state, ~SINGLE);
   admit_locked (t);
   mutex_unlock (&t->mutex);
 }

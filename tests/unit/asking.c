@@ -227,8 +227,9 @@ assert_device (const char *name, int prio, const char *state, uint64_t nslots, u
   struct json_object *dev = device_of (name, "devices");
   uuid_t uuid;
 
-  assert_keys (dev, "name type uuid prio maxio direct state size used avail bad suspect mismatches "
-                    "uptime read write");
+  assert_keys (
+    dev, "name type uuid prio maxio single direct state size used avail bad suspect mismatches "
+         "uptime read write");
   cr_assert_str_eq (get_text (dev, "type"), "file");
   cr_assert_eq (uuid_parse (get_text (dev, "uuid"), uuid), 0);
   cr_assert_eq (json_object_get_int (get (dev, "prio")), prio);

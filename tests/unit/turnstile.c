@@ -64,7 +64,7 @@ nwaiting (void)
 struct client {
   const struct flow *flow;
   bool write;
-  uint32_t npages, granted;
+  uint32_t npages, granted, slot;
   pthread_t thread;
   sem_t may_leave;
   atomic_uint turn;
@@ -76,7 +76,7 @@ static void *
 client_main (void *arg)
 {
   struct client *c = arg;
-  struct turnstile_turn turn;
+  struct turnstile_turn turn = { .slot = c->slot };
 
   c->granted = turnstile_enter (&t, &turn, c->flow, c->write, c->npages);
   turnstile_see (&t, now_ns ());
@@ -88,14 +88,21 @@ client_main (void *arg)
 }
 
 static void
-start_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
+start_at (struct client *c, const struct flow *flow, bool write, uint32_t npages, uint32_t slot)
 {
   c->flow = flow;
   c->write = write;
   c->npages = npages;
+  c->slot = slot;
   atomic_store (&c->turn, 0);
   sem_init (&c->may_leave, 0, 0);
   cr_assert_eq (pthread_create (&c->thread, NULL, client_main, c), 0);
+}
+
+static void
+start_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
+{
+  start_at (c, flow, write, npages, 0);
 }
 
 static void
@@ -121,13 +128,20 @@ start_in (struct client *c, bool write)
 
 /* Start one that must wait, and wait until it does. */
 static void
-start_waiting_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
+start_waiting_at (struct client *c, const struct flow *flow, bool write, uint32_t npages,
+                  uint32_t slot)
 {
   unsigned before = nwaiting ();
 
-  start_of (c, flow, write, npages);
+  start_at (c, flow, write, npages, slot);
   while (nwaiting () != before + 1)
     sched_yield ();
+}
+
+static void
+start_waiting_of (struct client *c, const struct flow *flow, bool write, uint32_t npages)
+{
+  start_waiting_at (c, flow, write, npages, 0);
 }
 
 static void
@@ -198,6 +212,30 @@ Test (turnstile, readers_come_first)
   start_waiting (&c[4], false);
   start_waiting (&c[5], false);
   expect_order (c, 5, (const unsigned[]){ 2, 4, 5, 1, 3 });
+}
+
+/* But a writer goes before those that are to write just behind it; readers do not. */
+Test (turnstile, writers_in_order)
+{
+  static const uint32_t slots[] = { 0, 500, 300, 400, 500 + TURNSTILE_NEAR + 1, 299, 500, 7, 5 };
+  struct client c[9];
+
+  start_in (&c[0], true);
+  for (unsigned i = 1; i < 9; i++)
+    start_waiting_at (&c[i], NULL, i < 7, 1, slots[i]);
+  expect_order (c, 8, (const unsigned[]){ 7, 8, 5, 2, 3, 1, 4, 6 });
+}
+
+/* One that is far behind has nothing to do with those, and waits for its turn. */
+Test (turnstile, writers_far_behind)
+{
+  struct client c[4];
+
+  start_in (&c[0], true);
+  start_waiting_at (&c[1], NULL, true, 1, 500 + TURNSTILE_NEAR);
+  start_waiting_at (&c[2], NULL, true, 1, 499);
+  start_waiting_at (&c[3], NULL, true, 1, 500);
+  expect_order (c, 3, (const unsigned[]){ 3, 1, 2 });
 }
 
 /* But when so many readers have passed, a writer has a turn; and the next one after as many again. */
@@ -301,10 +339,69 @@ Test (turnstile, limit_changes)
   cr_assert_eq ((uint32_t) t.state, 0);
 }
 
+/* One at a time is as a limit of one, but for those who ask for the limit; a limit that is asked for is the one. */
+Test (turnstile, single)
+{
+  struct client c[4];
+
+  turnstile_set_limit (&t, 0);
+  start_in (&c[0], true);
+  cr_assert (turnstile_is_alone (&t));
+  start_in (&c[1], true);
+  cr_assert_not (turnstile_is_alone (&t));
+  turnstile_set_single (&t, true);
+  cr_assert (turnstile_is_single (&t));
+  cr_assert_eq (turnstile_limit (&t), 0);
+  finish (&c[0]);
+  cr_assert (turnstile_is_alone (&t));
+  start_waiting (&c[2], true);
+  cr_assert_not (turnstile_is_alone (&t));
+  finish (&c[1]);
+  wait_turn (&c[2]);
+  start_waiting (&c[3], false);
+  turnstile_set_single (&t, false);
+  wait_turn (&c[3]);
+  turnstile_set_single (&t, true);
+  start_waiting (&c[0], true);
+  turnstile_set_limit (&t, 3);
+  cr_assert_not (turnstile_is_single (&t));
+  wait_turn (&c[0]);
+  turnstile_set_single (&t, true);
+  cr_assert_not (turnstile_is_single (&t));
+  for (unsigned i = 0; i < 4; i++)
+    if (i != 1)
+      finish (&c[i]);
+  cr_assert_eq ((uint32_t) t.state, 0);
+}
+
+/* What hangs keeps nobody out for ever who could be in without it. What has only just begun does not hang. */
+Test (turnstile, single_hanging)
+{
+  struct client c[3];
+
+  turnstile_set_limit (&t, 0);
+  turnstile_set_single (&t, true);
+  start_in (&c[0], true);
+  start_waiting (&c[1], true);
+  atomic_fetch_add (&now, TURNSTILE_HANG_NS - 1);
+  start_waiting (&c[2], true);
+  mutex_lock (&t.mutex);
+  cr_assert_eq (t.nwaiting, 2);
+  mutex_unlock (&t.mutex);
+  finish (&c[0]);
+  wait_turn (&c[1]);
+  cr_assert (turnstile_is_single (&t));
+  atomic_fetch_add (&now, TURNSTILE_HANG_NS);
+  wait_turn (&c[2]);
+  cr_assert_not (turnstile_is_single (&t));
+  finish (&c[1]);
+  finish (&c[2]);
+}
+
 /* Who tries is in when there is room, and else has not come: nobody waits because of it. */
 Test (turnstile, tries)
 {
-  struct turnstile_turn first, second;
+  struct turnstile_turn first = { .slot = 0 }, second = { .slot = 0 };
   struct client c[2];
 
   cr_assert (turnstile_try_enter (&t, &first, NULL, false, 7));
@@ -328,7 +425,7 @@ Test (turnstile, tries)
 /* A reader that tries does not pass a writer that waits, nor does it slip in when one has left and the next is not yet in. */
 Test (turnstile, tries_do_not_slip_in)
 {
-  struct turnstile_turn turn;
+  struct turnstile_turn turn = { .slot = 0 };
   struct client c[2];
 
   start_in (&c[0], false);
@@ -538,7 +635,7 @@ Test (turnstile_flows, many_flows)
 static uint32_t
 stay (const struct flow *flow, bool write, uint32_t npages, uint64_t ns)
 {
-  struct turnstile_turn turn;
+  struct turnstile_turn turn = { .slot = 0 };
   uint32_t n = turnstile_enter (&t, &turn, flow, write, npages);
 
   turnstile_see (&t, now_ns ());
@@ -609,7 +706,7 @@ Test (turnstile_flows, by_turns)
   t.window.size = t.window.best = 4;
   visit (&a, 1);
   for (unsigned i = 0; i < 100; i++) {
-    struct turnstile_turn turn;
+    struct turnstile_turn turn = { .slot = 0 };
 
     cr_assert_eq (turnstile_enter (&t, &turn, &a, i % 3 == 0, 100), 100);
     cr_assert_null (turn.place);
@@ -646,7 +743,7 @@ Test (turnstile_flows, reader_beside_its_writers)
 /* Where the window is no limit rivals come in without a look, but for one now and then: with its latency the window is judged. */
 Test (turnstile_flows, looks_now_and_then)
 {
-  struct turnstile_turn turn;
+  struct turnstile_turn turn = { .slot = 0 };
   unsigned nlooks = 0;
 
   turnstile_set_limit (&t, 0);
@@ -733,7 +830,7 @@ Test (turnstile_flows, holds_its_window)
 /* Who tries is let in with what a turn may have, and not beyond the window. */
 Test (turnstile_flows, tries_the_window)
 {
-  struct turnstile_turn first, second;
+  struct turnstile_turn first = { .slot = 0 }, second = { .slot = 0 };
   struct client large;
 
   turnstile_set_limit (&t, 0);
@@ -758,6 +855,26 @@ Test (turnstile_flows, tries_the_window)
   cr_assert_eq (t.npages, 0);
   for (unsigned i = 0; i < TURNSTILE_FLOWS; i++)
     cr_assert_eq (t.flow[i].nhere[0] + t.flow[i].nhere[1], 0);
+}
+
+/* Rivals have their window, and not one at a time beside it. */
+Test (turnstile_flows, window_and_single)
+{
+  struct client k[3];
+
+  turnstile_set_limit (&t, 0);
+  t.window.size = t.window.best = 2;
+  turnstile_set_single (&t, true);
+  make_rivals ();
+  cr_assert (turnstile_has_window (&t));
+  start_of (&k[0], &a, true, 1);
+  wait_turn (&k[0]);
+  start_of (&k[1], &b, true, 1);
+  wait_turn (&k[1]);
+  start_waiting_of (&k[2], &b, true, 1);
+  for (unsigned i = 0; i < 3; i++)
+    finish (&k[i]);
+  cr_assert (turnstile_is_single (&t));
 }
 
 /* When the rival has gone, those who wait for the window go on at once with the next one that comes. */
@@ -857,7 +974,7 @@ Test (turnstile_flows, tries_at_random)
   enum { MAX_IN = 64 };
   static struct turnstile_turn turns[MAX_IN];
   struct turnstile_turn *in[MAX_IN], *unused[MAX_IN];
-  unsigned nin = 0, nunused = 0, nwindow = 0, nopen = 0, limit = 0;
+  unsigned nin = 0, nunused = 0, nwindow = 0, nopen = 0, nsingle = 0, limit = 0;
   struct rng rng = rng_for (3);
   uint64_t slow_ns = 0;
 
@@ -872,19 +989,22 @@ Test (turnstile_flows, tries_at_random)
       slow_ns = slow_ns ? 0 : 2 * MS;
     if (rng_below (&rng, 1000) == 0)
       turnstile_set_limit (&t, limit = rng_below (&rng, 2) * 8);
+    if (rng_below (&rng, 1000) == 0)
+      turnstile_set_single (&t, rng_below (&rng, 2));
     if (nunused > 0 && rng_below (&rng, 2)) {
       struct turnstile_turn *turn = unused[--nunused];
       uint32_t npages = 1 + (uint32_t) rng_below (&rng, 300), most;
       uint64_t npages_before = t.npages;
       bool is_in = turnstile_try_enter (&t, turn, &a, rng_below (&rng, 2), npages);
-      bool by_window = t.state >> 50 & 1, room;
+      bool by_window = t.state >> 50 & 1, single = turnstile_is_single (&t) && !by_window, room;
 
       most = by_window && npages > t.window.size ? t.window.size : npages;
-      room = (!limit || nin < limit) &&
+      room = (!limit || nin < limit) && (!single || nin == 0) &&
              (!by_window || npages_before == 0 || npages_before + most <= t.window.size);
       cr_assert_eq (is_in, room, "step %u", i);
       nwindow += by_window;
       nopen += !by_window;
+      nsingle += single;
       if (!is_in) {
         unused[nunused++] = turn;
         continue;
@@ -909,6 +1029,7 @@ Test (turnstile_flows, tries_at_random)
   while (nin > 0)
     turnstile_leave (&t, in[--nin]);
   cr_assert (nwindow > 0 && nopen > 0, "%u with a window, %u without", nwindow, nopen);
+  cr_assert_gt (nsingle, 0);
 }
 
 /* ---- many threads, and a limit that changes ---- */
@@ -926,7 +1047,7 @@ visitor_main (void *arg)
 
   for (unsigned i = 0, nsteps = random_steps (3000); i < nsteps; i++) {
     bool slow = i < nsteps / 2; /* and then so fast that there is no window soon */
-    struct turnstile_turn turn;
+    struct turnstile_turn turn = { .slot = (uint32_t) rng_below (&rng, 2000) };
     int n;
 
     const struct flow *flow = &of[rng_below (&rng, 3)];
@@ -946,6 +1067,8 @@ visitor_main (void *arg)
     turnstile_leave (&t, &turn);
     if (rng_below (&rng, 100) == 0)
       atomic_fetch_add (&now, rng_below (&rng, 300) * MS);
+    if (arg == (void *) 1 && rng_below (&rng, 10) == 0)
+      turnstile_set_single (&t, rng_below (&rng, 2));
     if (arg == (void *) 1 && rng_below (&rng, 10) == 0)
       turnstile_set_limit (&t, atomic_load (&unlimited) ? (unsigned) rng_below (&rng, MOST + 1)
                                                         : 1 + (unsigned) rng_below (&rng, MOST));

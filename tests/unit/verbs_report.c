@@ -241,8 +241,9 @@ Test (verbs_report, status_of_devices_that_change)
 
   get_array (reply, "devices", 3);
   c = device_of ("c", "devices");
-  assert_keys (c, "name type uuid prio maxio direct state size used avail bad suspect mismatches "
-                  "uptime read write");
+  assert_keys (
+    c, "name type uuid prio maxio single direct state size used avail bad suspect mismatches "
+       "uptime read write");
   cr_assert_str_eq (get_text (c, "state"), "adding");
   cr_assert_eq (get_uint (c, "size") + get_uint (c, "used") + get_uint (c, "avail"), 0);
   cr_assert_eq (json_object_get_int (get (c, "prio")), 3);
