@@ -65,6 +65,8 @@ __wrap_io_uring_submit_and_wait (struct io_uring *ring, unsigned n)
     most_at_once = io_uring_sq_ready (ring);
   if (harm && rng_below (harm, 8) == 0)
     return -EAGAIN;
+  if (victim && io_uring_sq_ready (ring) > n)
+    n = io_uring_sq_ready (ring); /* also what is slower than others is to come by here */
   ret = __real_io_uring_submit_and_wait (ring, n);
   harm_results (ring);
   return ret;
