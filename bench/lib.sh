@@ -35,13 +35,19 @@ find_build ()
 # machine DIR: what figures depend on beside the code: the machine, the disk that this folder is on, and what runs.
 machine ()
 {
-  local disk top
+  local disk top commit
   top=$(cd "$(dirname "$0")/.." && pwd)
+  if commit=$(git -C "$top" describe --always --tags 2>/dev/null); then
+    # What another one of these wrote into docs/ is no other Drum.
+    git -C "$top" diff --quiet HEAD -- ':/' ':!/docs' || commit=$commit-dirty
+  else
+    commit="of an unknown commit"
+  fi
   disk=$(findmnt -no SOURCE -T "$1" | head -n1)
   echo "$(awk -F ': *' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs," \
     "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB of memory$(! grep -qw hypervisor /proc/cpuinfo || echo ', a virtual machine')"
   echo "$(uname -srm), $(findmnt -no FSTYPE -T "$1" | head -n1) on $disk $(lsblk -ndo SIZE,TRAN,MODEL "$disk" 2>/dev/null || true)" | sed 's, *$,,; s,  *, ,g'
-  echo "drum $(git -C "$top" describe --always --tags --dirty 2>/dev/null || echo "of an unknown commit"), $(nbdkit --version), $(fio --version)"
+  echo "drum $commit, $(nbdkit --version), $(fio --version)"
 }
 
 # need DIR MIB
