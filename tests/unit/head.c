@@ -9,7 +9,7 @@
 #include "lib/head.h"
 #include "tests/random.h"
 
-enum { MAX_OUT = 64, MAX_SERVERS = 64 };
+#include "queued.h"
 
 #define US UINT64_C (1000)
 #define MS (1000 * US)
@@ -30,17 +30,9 @@ struct load {
   uint64_t while_ns;
 };
 
-struct request {
-  uint64_t begin_ns, end_ns;
-  uint32_t npages;
-  bool write;
-};
-
 static struct head h;
 static uint64_t now;
-static uint64_t free_ns[MAX_SERVERS];
-static struct request out[MAX_OUT];
-static unsigned nout;
+static struct queued queue;
 static struct rng rng;
 static unsigned noisy; /* one request in so many takes five times as long; 0: none */
 static bool ignored;   /* what it says */
@@ -54,11 +46,9 @@ setup (void)
   head_init (&h);
   rng = rng_for (8);
   now = 1 * S;
-  nout = 0;
+  queue = (struct queued){ .nout = 0 };
   noisy = 0;
   ignored = false;
-  for (unsigned i = 0; i < MAX_SERVERS; i++)
-    free_ns[i] = 0;
 }
 
 TestSuite (head, .init = setup, .timeout = 300);
@@ -66,39 +56,16 @@ TestSuite (head, .init = setup, .timeout = 300);
 static void
 submit (const struct device *d, const struct load *l)
 {
-  struct request *r = &out[nout];
-  unsigned server = 0;
-  uint64_t ns;
+  struct queued_request r = { .begin_ns = now,
+                              .npages = 1 + (uint32_t) rng_below (&rng, l->most_pages),
+                              .write = rng_below (&rng, 100) >= l->reads_percent };
+  uint64_t ns = d->request_ns + r.npages * d->page_ns;
 
-  for (unsigned i = 1; i < d->nservers; i++)
-    if (free_ns[i] < free_ns[server])
-      server = i;
-  *r = (struct request){ .begin_ns = now,
-                         .npages = 1 + (uint32_t) rng_below (&rng, l->most_pages),
-                         .write = rng_below (&rng, 100) >= l->reads_percent };
-  ns = d->request_ns + r->npages * d->page_ns;
-  if (nout > 0 || !r->write)
+  if (queue.nout > 0 || !r.write)
     ns += d->jump_ns;
   if (noisy && rng_below (&rng, noisy) == 0)
     ns *= 5;
-  r->end_ns = (free_ns[server] > now ? free_ns[server] : now) + ns;
-  free_ns[server] = r->end_ns;
-  nout++;
-}
-
-/* The next one ends. */
-static struct request
-take (void)
-{
-  unsigned next = 0;
-  struct request r;
-
-  for (unsigned i = 1; i < nout; i++)
-    if (out[i].end_ns < out[next].end_ns)
-      next = i;
-  r = out[next];
-  out[next] = out[--nout];
-  return r;
+  queued_submit (&queue, d->nservers, r, ns);
 }
 
 static bool
@@ -109,7 +76,7 @@ is_wanted (const struct load *l)
 
 /* As swapdev-io.c does, for a device that is slow. */
 static void
-note (const struct request *r, bool alone)
+note (const struct queued_request *r, bool alone)
 {
   uint64_t from_ns = atomic_load (&h.from_ns);
   bool was = h.best;
@@ -132,16 +99,16 @@ run (const struct device *d, const struct load *l, uint64_t ns)
   nchanges = 0;
   while (now < end_ns) {
     unsigned most = h.one && !ignored ? 1 : l->depth;
-    struct request r;
+    struct queued_request r;
 
-    if (nout == 0 && !is_wanted (l))
+    if (queue.nout == 0 && !is_wanted (l))
       now = (now / l->while_ns + 1) * l->while_ns;
-    while (is_wanted (l) && nout < most)
+    while (is_wanted (l) && queue.nout < most)
       submit (d, l);
-    r = take ();
+    r = queued_take (&queue);
     now = r.end_ns;
     npages_done += r.npages;
-    note (&r, nout == 0 && (l->depth == 1 || !is_wanted (l)));
+    note (&r, queue.nout == 0 && (l->depth == 1 || !is_wanted (l)));
   }
 }
 

@@ -10,7 +10,7 @@
 #include "lib/window.h"
 #include "tests/random.h"
 
-enum { MAX_OUT = 512, MAX_SERVERS = 64 };
+#include "queued.h"
 
 #define US UINT64_C (1000)
 #define MS (1000 * US)
@@ -28,16 +28,9 @@ struct load {
   uint32_t npages;
 };
 
-struct request {
-  uint64_t begin_ns, end_ns;
-  uint32_t npages;
-};
-
 static struct window w;
 static uint64_t now;
-static uint64_t free_ns[MAX_SERVERS];
-static struct request out[MAX_OUT];
-static unsigned nout;
+static struct queued queue;
 static uint64_t npages_out;
 static struct rng rng;
 static bool noisy;
@@ -53,7 +46,7 @@ setup (void)
   window_init (&w);
   rng = rng_for (7);
   now = 1; /* 0 has a meaning of its own */
-  nout = 0;
+  queue.nout = 0;
   npages_out = 0;
   noisy = false;
   few = 0;
@@ -70,39 +63,27 @@ piece (const struct load *l)
 static bool
 fits (const struct load *l)
 {
-  return !w.size || !nout || npages_out + piece (l) <= w.size;
+  return !w.size || !queue.nout || npages_out + piece (l) <= w.size;
 }
 
 static void
 submit (const struct device *d, const struct load *l)
 {
-  struct request *r = &out[nout++];
-  unsigned server = 0;
+  struct queued_request r = { .begin_ns = now, .npages = piece (l) };
+  uint64_t ns = d->request_ns + r.npages * d->page_ns;
 
-  for (unsigned i = 1; i < d->nservers; i++)
-    if (free_ns[i] < free_ns[server])
-      server = i;
-  *r = (struct request){ .begin_ns = now, .npages = piece (l) };
-  r->end_ns =
-    (free_ns[server] > now ? free_ns[server] : now) + d->request_ns + r->npages * d->page_ns;
   if (noisy)
-    r->end_ns += rng_below (&rng, 8) == 0 ? rng_below (&rng, 5 * d->request_ns + 1) : 0;
-  free_ns[server] = r->end_ns;
-  npages_out += r->npages;
+    ns += rng_below (&rng, 8) == 0 ? rng_below (&rng, 5 * d->request_ns + 1) : 0;
+  queued_submit (&queue, d->nservers, r, ns);
+  npages_out += r.npages;
 }
 
 /* The next one ends. */
-static struct request
+static struct queued_request
 take (void)
 {
-  unsigned next = 0;
-  struct request r;
+  struct queued_request r = queued_take (&queue);
 
-  for (unsigned i = 1; i < nout; i++)
-    if (out[i].end_ns < out[next].end_ns)
-      next = i;
-  r = out[next];
-  out[next] = out[--nout];
   npages_out -= r.npages;
   return r;
 }
@@ -115,16 +96,16 @@ run (const struct device *d, const struct load *l, uint64_t ns)
   npages_done = 0;
   size_ns = 0;
   while (now < end_ns) {
-    struct request r;
+    struct queued_request r;
 
-    while (nout < l->depth && fits (l))
+    while (queue.nout < l->depth && fits (l))
       submit (d, l);
     r = take ();
     size_ns += w.size * (double) (r.end_ns - now);
     now = r.end_ns;
     npages_done += r.npages;
     window_note (&w, r.begin_ns, now + (few && rng_below (&rng, few) == 0 ? 50 * MS : 0), r.npages,
-                 nout + 1 < l->depth);
+                 queue.nout + 1 < l->depth);
   }
 }
 
@@ -293,13 +274,13 @@ Test (window, resumes_carefully)
 
   run (&fast, &l, 1 * S);
   cr_assert (w.size == 0 || w.size >= 1024, "%u", w.size);
-  nout = 0;
+  queue.nout = 0;
   npages_out = 0;
   now += 100 * S;
   window_resume (&w, now);
   run (&fast, &l, 10 * MS);
   cr_assert (w.size == 0 || w.size >= 1024, "%u", w.size);
-  nout = 0;
+  queue.nout = 0;
   npages_out = 0;
   now += 100 * S;
   window_resume (&w, now);
