@@ -13,12 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "units.h"
 
 enum { FOREIGN_CHECK_BYTES = 1 << 20 };
+
+/* The rings (io_uring) of a process that was killed keep what it had open, with its locks, until their I/O has ended: a
+ * while longer than there is a process to name. That I/O must be over before anyone else writes there. */
+enum { GHOST_MS = 5000, GHOST_LOOK_MS = 10 };
 
 /* A process that has the file open. */
 struct holder {
@@ -122,24 +127,57 @@ say_busy (int own_fd, const char *path, const struct stat *st, const char *other
   return -EBUSY;
 }
 
-int
-claim_lock (int fd, const char *path, const struct stat *st)
+/* It is busy: might it be free a moment later? If so, waits for that moment; *waited_ms is 0 at first. */
+static bool
+may_be_ghost (int own_fd, const struct stat *st, unsigned *waited_ms)
 {
-  if (flock (fd, LOCK_EX | LOCK_NB) == 0)
-    return 0;
-  if (errno == EWOULDBLOCK)
-    return say_busy (fd, path, st, "is locked by another process, perhaps a second server");
-  int err = errno;
-  log_error ("%s: can't be locked (flock): %s: use a file system with locks", path, strerror (err));
-  return -err;
+  struct holder holder;
+
+  if (*waited_ms >= GHOST_MS || find_holder (own_fd, st, &holder))
+    return false;
+  nanosleep (&(struct timespec){ .tv_nsec = GHOST_LOOK_MS * 1000000L }, NULL);
+  *waited_ms += GHOST_LOOK_MS;
+  return true;
 }
 
 int
-claim_busy (const char *path, const struct stat *st)
+claim_open (const char *path, const struct stat *st, int flags)
 {
-  return say_busy (
-    -1, path, st,
-    "is in use by the kernel (mounted, a swap device, part of RAID, LVM or a loop): free it first");
+  unsigned waited_ms = 0;
+
+  for (;;) {
+    int fd = open (path, flags), err = errno;
+
+    if (fd >= 0)
+      return fd;
+    if (err == EBUSY && may_be_ghost (-1, st, &waited_ms))
+      continue;
+    if (err == EBUSY)
+      return say_busy (-1, path, st,
+                       "is in use by the kernel (mounted, a swap device, part of RAID, LVM or a "
+                       "loop): free it first");
+    log_error ("%s: can't be opened for reading and writing: %s", path, strerror (err));
+    return -err;
+  }
+}
+
+int
+claim_lock (int fd, const char *path, const struct stat *st)
+{
+  unsigned waited_ms = 0;
+
+  while (flock (fd, LOCK_EX | LOCK_NB) == -1) {
+    int err = errno;
+
+    if (err == EWOULDBLOCK && may_be_ghost (fd, st, &waited_ms))
+      continue;
+    if (err == EWOULDBLOCK)
+      return say_busy (fd, path, st, "is locked by another process, perhaps a second server");
+    log_error ("%s: can't be locked (flock): %s: use a file system with locks", path,
+               strerror (err));
+    return -err;
+  }
+  return 0;
 }
 
 int

@@ -12,12 +12,12 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-/* Lock the open file for this server alone, until it is closed: flock(2), which outlives the fork into the background.
- * -EBUSY names who has it, as far as /proc tells. */
+/* Open it for reading and writing, with these flags: a descriptor, or -errno. With O_EXCL a block device is then ours alone.
+ * Lock the open file for this server alone, until it is closed: flock(2), which outlives the fork into the background.
+ * -EBUSY names who has it, as far as /proc tells; where that names nobody, they first wait for up to 5 seconds, in which the
+ * kernel ends the I/O of a server that was killed. */
+int claim_open (const char *path, const struct stat *st, int flags);
 int claim_lock (int fd, const char *path, const struct stat *st);
-
-/* The kernel refused a block device to us: say who has it. Returns -EBUSY. */
-int claim_busy (const char *path, const struct stat *st);
 
 /* Refuse what may be someone's data: a signature that libblkid knows, or a regular file whose first MiB is not all
  * zero. Not for our own devices, whose slots may look like anything. -EEXIST if it is refused. */

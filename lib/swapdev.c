@@ -52,18 +52,13 @@ open_existing (struct swapdev *dev, const struct stat *st)
   dev->is_block = S_ISBLK (st->st_mode);
   if (dev->is_block)
     flags |= O_EXCL; /* on Linux: -EBUSY if the kernel uses it, and ours alone from here on */
-  dev->io.fd = open (path, flags);
-  if (dev->io.fd >= 0 && fstat (dev->io.fd, &now) == 0) {
-    if (((now.st_mode ^ st->st_mode) & S_IFMT) == 0)
-      return 0;
-    log_error ("%s: became something else while it was opened: try again", path);
-    return -EINVAL;
-  }
-  int err = errno;
-  if (err == EBUSY)
-    return claim_busy (path, st);
-  log_error ("%s: can't be opened for reading and writing: %s", path, strerror (err));
-  return -err;
+  dev->io.fd = claim_open (path, st, flags);
+  if (dev->io.fd < 0)
+    return dev->io.fd;
+  if (fstat (dev->io.fd, &now) == 0 && ((now.st_mode ^ st->st_mode) & S_IFMT) == 0)
+    return 0;
+  log_error ("%s: became something else while it was opened: try again", path);
+  return -EINVAL;
 }
 
 /* Will a device of this size do? */

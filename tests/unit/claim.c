@@ -7,10 +7,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -133,12 +135,62 @@ Test (claim, lock_outlives_a_fork)
   cr_assert_eq (claim_lock (other, path, &st), 0);
 }
 
-/* What no process has is the kernel's. */
-Test (claim, busy_without_a_process)
+/* Lock the file with a descriptor that then only a message in a socket has, as the kernel has those of a process that is gone.
+ * Returns the socket: closing it ends the lock. */
+static int
+lock_without_a_process (void)
 {
-  cr_assert_eq (claim_busy (path, &st), -EBUSY);
-  cr_assert_eq (logged_count ("in use by the kernel"), 1);
-  assert_logged_error (path);
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE (sizeof (int))];
+  } control = { .header = { .cmsg_len = CMSG_LEN (sizeof (int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS } };
+  struct iovec byte = { .iov_base = (char[]){ 'x' }, .iov_len = 1 };
+  struct msghdr message = { .msg_iov = &byte,
+                            .msg_iovlen = 1,
+                            .msg_control = control.bytes,
+                            .msg_controllen = sizeof control };
+  int fd = open_file (path), sockets[2];
+
+  cr_assert_eq (flock (fd, LOCK_EX | LOCK_NB), 0);
+  cr_assert_eq (socketpair (AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+  memcpy (CMSG_DATA (&control.header), &fd, sizeof fd);
+  cr_assert_eq (sendmsg (sockets[0], &message, 0), 1);
+  close (fd);
+  close (sockets[0]);
+  return sockets[1];
+}
+
+static void *
+close_later (void *opaque)
+{
+  usleep (50000); /* most likely it is waited for by then, which nothing tells */
+  close (*(int *) opaque);
+  return NULL;
+}
+
+/* A lock that no process has any more is waited for. */
+Test (claim, waits_for_what_nobody_has)
+{
+  int holder = lock_without_a_process (), fd = open_file (path);
+  pthread_t thread;
+
+  cr_assert_eq (pthread_create (&thread, NULL, close_later, &holder), 0);
+  cr_assert_eq (claim_lock (fd, path, &st), 0, "%s", logged_last ());
+  cr_assert_eq (logged_count (""), 0);
+  pthread_join (thread, NULL);
+}
+
+/* But not for good. */
+Test (claim, waits_no_longer_than_it_says)
+{
+  int holder = lock_without_a_process (), fd = open_file (path);
+
+  cr_assert_eq (claim_lock (fd, path, &st), -EBUSY);
+  cr_assert_eq (logged_count (str ("%s: is locked by another process", path)), 1, "%s",
+                logged_last ());
+  close (holder);
 }
 
 static int
