@@ -29,22 +29,23 @@ pass_turn (struct placement *p, struct placement_class *c)
 }
 
 /* Take one run of at most n slots from class c, of its devices that are (not) to be avoided: all that n and the stripe allow on
- * every device, in turn, then half of that, down to 1. *min is where to begin, and then where it was found: what no device
- * has need not be asked for again. -ENOSPC if every such device of the class is full. */
+ * every device, in turn, then half of that, down to 1; a device alone has no stripes. *min is where to begin, and then where it
+ * was found: what no device has need not be asked for again. -ENOSPC if every such device of the class is full. */
 static int
 take_in_class (struct placement *p, struct placement_class *c, bool avoided, uint32_t n,
                uint32_t *min, struct slot_run *run)
 {
-  for (*min = n < *min ? n : *min; *min > 0; *min /= 2)
+  uint32_t most = c->n == 1 || n < p->stripe_slots ? n : p->stripe_slots;
+
+  for (*min = most < *min ? most : *min; *min > 0; *min /= 2)
     for (unsigned i = 0; i < c->n; i++) {
       struct placement_device *dev = &p->device[c->first + c->turn];
-      uint32_t max = n < c->left ? n : c->left;
+      uint32_t max = c->n == 1 || n < c->left ? n : c->left;
 
       if (dev->avoid == avoided &&
           blist_alloc (dev->blist, *min < max ? *min : max, max, run) == 0) {
         run->first += dev->first;
-        c->left -= run->n;
-        if (c->left == 0)
+        if (c->n > 1 && (c->left -= run->n) == 0)
           pass_turn (p, c);
         return 0;
       }
@@ -58,7 +59,7 @@ static uint32_t
 take (struct placement *p, uint32_t n, int above, bool avoided, struct slot_run *runs,
       unsigned *nruns)
 {
-  uint32_t left = n, min = p->stripe_slots;
+  uint32_t left = n, min = n;
   unsigned k = *nruns;
 
   for (struct placement_class *c = p->class; left > 0 && c < p->class + p->nclasses;) {
@@ -67,13 +68,13 @@ take (struct placement *p, uint32_t n, int above, bool avoided, struct slot_run 
     if (p->device[c->first].prio <= above)
       break;
     if (take_in_class (p, c, avoided, left, &min, &run) < 0) {
-      min = p->stripe_slots;
+      min = left;
       c++;
       continue;
     }
     left -= run.n;
     if (k > 0 && runs[k - 1].first + runs[k - 1].n == run.first)
-      runs[k - 1].n += run.n; /* the next stripe of a class of one */
+      runs[k - 1].n += run.n;
     else
       runs[k++] = run;
   }

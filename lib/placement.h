@@ -5,8 +5,8 @@
  * Structure: the devices that are open, in classes of equal priority. The highest class that has room comes first, down to
  *            single slots, before the next (a fragmented fast disk still beats a slow one); in a class the devices take
  *            turns, a stripe at a time: the whole stripe on every device, then halves (FreeBSD swap_pager.c 2020,
- *            swp_pager_getswapspace; NetBSD uvm_swap.c, uvm_swap_alloc and swaplist_trim). Devices in trouble (slow, or just
- *            failed) come after all others.
+ *            swp_pager_getswapspace; NetBSD uvm_swap.c, uvm_swap_alloc and swaplist_trim). Where there is only one, all that
+ *            is asked for takes the place of the stripe. Devices in trouble (slow, or just failed) come after all others.
  * Locking:   none; the drum's lock.
  * Memory:    the struct itself; nothing allocates.
  */
@@ -48,7 +48,7 @@ struct placement {
  * class starts a new turn. */
 void placement_set (struct placement *p, const struct placement_device *devices, unsigned n);
 
-/* Take up to n slots, in as few runs as there are, of devices whose priority is higher than above. runs must have room for
+/* Take up to n slots (at most BLIST_MIN_MAX), in as few runs as there are, of devices whose priority is higher than above. runs must have room for
  * n. Returns how many it took: fewer than n only if those devices have no more. */
 uint32_t placement_take (struct placement *p, uint32_t n, int above, struct slot_run *runs,
                          unsigned *nruns);

@@ -351,6 +351,22 @@ server_process (const struct server *srv)
 }
 
 void
+server_settle (const struct server *srv, unsigned nfds, unsigned nthreads)
+{
+  struct process now;
+
+  for (unsigned ms = 0;; ms++) {
+    now = server_process (srv);
+    if ((now.nfds == nfds && now.nthreads == nthreads) || ms == PATIENCE_MS)
+      break;
+    usleep (1000); /* nothing tells of it */
+  }
+  cr_assert_eq (now.nfds, nfds, "%u descriptors, and there were to be %u", now.nfds, nfds);
+  cr_assert_eq (now.nthreads, nthreads, "%u threads, and there were to be %u", now.nthreads,
+                nthreads);
+}
+
+void
 server_kill_all (void)
 {
   for (unsigned i = 0; i < MAX_SERVERS; i++)

@@ -81,6 +81,9 @@ struct process {
 
 struct process server_process (const struct server *srv);
 
+/* Wait until it has so many of them: what is said to have ended may have a thread a moment longer. */
+void server_settle (const struct server *srv, unsigned nfds, unsigned nthreads);
+
 /* For dev_teardown: end what a failed test has left, and print its stderr. */
 void server_kill_all (void);
 

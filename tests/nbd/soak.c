@@ -262,8 +262,10 @@ Test (soak, everything, .timeout = HOURS_AT_MOST * 3600)
   warm = soak (begin, seconds);
   for (unsigned i = 0; i < 2; i++, sleep (1))
     end_troubles (HUGE_VAL);
-  if (!atomic_load (&model.failed))
+  if (!atomic_load (&model.failed)) {
     fleet_leave_one (last);
+    server_settle (&srv, first.nfds - 2, first.nthreads); /* there were three devices */
+  }
   end = server_process (&srv);
   atomic_store (&model.stop, true);
   print_sample (seconds_now () - begin, &end);
@@ -272,10 +274,6 @@ Test (soak, everything, .timeout = HOURS_AT_MOST * 3600)
     printf ("%s%u %s", i ? ", " : "", nof[i], kinds[i].name);
   printf ("\n");
   fleet_check_end (last, model_check (nbd));
-  cr_assert_eq (end.nfds, first.nfds - 2, "%u descriptors, and there were %u with three devices",
-                end.nfds, first.nfds);
-  cr_assert_eq (end.nthreads, first.nthreads, "%u threads, and there were %u", end.nthreads,
-                first.nthreads);
   if (!wrapper && !server_is_sanitized ())
     cr_assert_leq (end.rss_kib, warm.rss_kib + warm.rss_kib / 10 + 1024,
                    "%" PRIu64 " KiB, and there were %" PRIu64, end.rss_kib, warm.rss_kib);

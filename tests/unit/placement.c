@@ -107,6 +107,26 @@ Test (placement, runs_are_joined)
   ASSERT_RUNS ({ 1000, 11 });
 }
 
+/* A device alone has no stripes: what it has as one run is not given in pieces because a stripe would end there. */
+Test (placement, alone_there_are_no_stripes)
+{
+  struct blist *a = add (3, 50);
+  uint32_t n;
+
+  set ();
+  cr_assert_eq (take (2, PRIO_ANY), 2);
+  blist_fill (a, 0, 50, &n);
+  blist_free (a, 10, 2);
+  blist_free (a, 20, 5);
+  blist_free (a, 30, 11);
+  cr_assert_eq (take (3, PRIO_ANY), 3);
+  ASSERT_RUNS ({ 1020, 3 });
+  cr_assert_eq (take (11, PRIO_ANY), 11);
+  ASSERT_RUNS ({ 1030, 11 });
+  cr_assert_eq (take (4, PRIO_ANY), 4);
+  ASSERT_RUNS ({ 1010, 2 }, { 1023, 2 });
+}
+
 /* The highest class first, to its last slot, then the next; what is taken in all is said when there is no more. */
 Test (placement, classes_in_order)
 {
