@@ -145,12 +145,13 @@ ctl ()
   "$drumctl" -s "$scratch/control" "$@" >"$scratch/ctl.log" 2>&1 || die "drumctl $*: $(cat "$scratch/ctl.log")"
 }
 
-# fio_run NAME RW OPTION...: its result is in $scratch/NAME.json.
+# fio_run NAME RW OPTION...: its result is in $scratch/NAME.json. With $scratch/itself it is the disk there that is asked, and no server.
 fio_run ()
 {
-  local name=$1 rw=$2
+  local name=$1 rw=$2 whom=(--ioengine=nbd --uri="nbd+unix:///${export:-}?socket=$scratch/sock")
   shift 2
-  (cd "$scratch" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///${export:-}?socket=$scratch/sock" --rw="$rw" \
+  [ ! -e "$scratch/itself" ] || whom=(--ioengine=libaio --direct=1 --filename="$scratch/disk")
+  (cd "$scratch" && exec fio --name="$name" "${whom[@]}" --rw="$rw" \
     --norandommap --randrepeat=0 --unified_rw_reporting=1 --output-format=json --output="$scratch/$name.json" "$@") \
     >"$scratch/fio.log" 2>&1 || die "fio failed: $(cat "$scratch/fio.log" "$scratch/server.log")"
 }
