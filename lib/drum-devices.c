@@ -427,7 +427,7 @@ drum_reopen_device (struct drum *d, const struct swapdev_place *place)
     mutex_lock (&d->lock);
     ret = dev->state < DEVICE_CLOSED || dev->leaving ? -EBUSY : 0;
     if (ret == 0) {
-      atomic_store (&dev->health.streak, 0);
+      health_forget_streaks (&dev->health);
       dev->why = NULL;
       drum_set_state_locked (d, dev, DEVICE_OPEN);
       notice = drum_check_room_locked (d);

@@ -503,11 +503,11 @@ drum_rings (const struct drum *d)
   return d->rings;
 }
 
-/* How an I/O at this slot of the device went. */
+/* How a read or write at this slot of the device went. */
 static int
-note (struct drum *d, struct device *dev, uint32_t device_slot, int ret)
+note (struct drum *d, struct device *dev, uint32_t device_slot, bool write, int ret)
 {
-  if (health_note (&dev->health, device_slot, ret))
+  if (health_note (&dev->health, device_slot, write, ret))
     drum_fail_device (d, dev->swapdev, strerror (-ret));
   return ret;
 }
@@ -539,7 +539,7 @@ drum_transfer (struct drum *d, const struct flow *flow, bool write, struct drum_
   swapdev_transfer (at, nfound, d->rings, known_ns);
   for (unsigned i = 0, k = 0; i < n; i++)
     if (dev[i])
-      io[i].ret = note (d, dev[i], slot[i], at[k++].ret);
+      io[i].ret = note (d, dev[i], slot[i], write, at[k++].ret);
 }
 
 void

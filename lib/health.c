@@ -83,17 +83,25 @@ is_final (int err)
 }
 
 bool
-health_note (struct health *h, uint32_t slot, int ret)
+health_note (struct health *h, uint32_t slot, bool write, int ret)
 {
+  struct health_streak *s = &h->streak[write];
   bool again;
 
   if (ret == 0) {
-    if (atomic_load_explicit (&h->streak, memory_order_relaxed))
-      atomic_store_explicit (&h->streak, 0, memory_order_relaxed);
+    if (atomic_load_explicit (&s->nerrors, memory_order_relaxed))
+      atomic_store_explicit (&s->nerrors, 0, memory_order_relaxed);
     return false;
   }
   if (ret == -ENOSPC)
     return false; /* the file system's affair */
-  again = atomic_exchange (&h->last_failed, slot) == slot;
-  return is_final (ret) || atomic_fetch_add (&h->streak, !again) + !again >= HEALTH_STREAK;
+  again = atomic_exchange (&s->last_failed, slot) == slot;
+  return is_final (ret) || atomic_fetch_add (&s->nerrors, !again) + !again >= HEALTH_STREAK;
+}
+
+void
+health_forget_streaks (struct health *h)
+{
+  atomic_store (&h->streak[0].nerrors, 0);
+  atomic_store (&h->streak[1].nerrors, 0);
 }

@@ -21,7 +21,7 @@ enum {
   HEALTH_RUNS = 64,    /* of suspect slots */
   HEALTH_DOOMED = 256, /* slots */
   HEALTH_STREAK =
-    8, /* hard errors, at different slots, without a success between: the device is failing */
+    8, /* hard errors of a kind (reads, writes), at different slots, without a success of that kind between: the device is failing */
 };
 
 struct suspect {
@@ -35,8 +35,11 @@ struct health {
   unsigned nruns, ndoomed;
   struct suspect suspect[HEALTH_RUNS];
   uint32_t doomed[HEALTH_DOOMED];
-  _Atomic unsigned streak;
-  _Atomic uint32_t last_failed; /* slot; asked for again and again, it is one error */
+  struct health_streak {
+    _Atomic unsigned nerrors;
+    _Atomic uint32_t last_failed; /* slot; asked for again and again, it is one error */
+  } streak
+    [2]; /* of reads, of writes: a disk that wears out takes nothing more, and is read as ever */
   _Atomic uint64_t nmismatches; /* pages that came back with a wrong checksum */
 };
 
@@ -52,7 +55,10 @@ bool health_doom (struct health *h, uint32_t slot);
 /* The first doomed slot of a run, which is doomed no more. */
 bool health_take_doomed (struct health *h, struct slot_run run, uint32_t *slot);
 
-/* An I/O that began at this slot ended: true if that makes the device a failing one. */
-bool health_note (struct health *h, uint32_t slot, int ret);
+/* A read or write that began at this slot ended: true if that makes the device a failing one. */
+bool health_note (struct health *h, uint32_t slot, bool write, int ret);
+
+/* It is looked at anew. */
+void health_forget_streaks (struct health *h);
 
 #endif

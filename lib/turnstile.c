@@ -234,16 +234,21 @@ is_just_before (const struct turnstile_turn *turn, const struct turnstile_turn *
 }
 
 static void
-insert (struct turnstile_queue *q, struct turnstile_turn *turn)
+insert (struct turnstile_turn **queue, struct turnstile_turn *turn)
 {
-  struct turnstile_turn **at = &q->first;
+  struct turnstile_turn **at, **place = NULL;
 
-  while (*at && !is_just_before (turn, *at))
-    at = &(*at)->next;
-  turn->next = *at;
-  *at = turn;
-  if (!turn->next)
-    q->last = turn;
+  for (at = queue; *at; at = &(*at)->next)
+    if ((*at)->npassed == TURNSTILE_PASSED_MAX)
+      place = NULL;
+    else if (!place && is_just_before (turn, *at))
+      place = at;
+  if (!place)
+    place = at;
+  for (struct turnstile_turn *passed = *place; passed; passed = passed->next)
+    passed->npassed++;
+  turn->next = *place;
+  *place = turn;
 }
 
 /* => holds t->mutex. Its flow's place, where it is now, in the queue or without one. */
@@ -253,7 +258,7 @@ place_locked (struct turnstile *t, struct turnstile_turn *turn)
   struct turnstile_flow *tf = find_flow_locked (t, turn->flow);
 
   mutex_assert_held (&t->mutex);
-  if (!tf->queue[0].first && !tf->queue[1].first && tf->tag < t->virtual_time)
+  if (!tf->queue[0] && !tf->queue[1] && tf->tag < t->virtual_time)
     tf->tag = t->virtual_time;
   tf->nhere[turn->write]++;
   turn->place = tf;
@@ -288,7 +293,7 @@ furthest_behind_locked (struct turnstile *t, bool write)
   for (unsigned i = 0; i < TURNSTILE_FLOWS; i++) {
     struct turnstile_flow *tf = &t->flow[i];
 
-    if (tf->queue[write].first && (!best || tf->tag < best->tag))
+    if (tf->queue[write] && (!best || tf->tag < best->tag))
       best = tf;
   }
   return best;
@@ -301,7 +306,7 @@ is_writers (const struct turnstile *t, const struct turnstile_flow *reader,
 {
   if (t->npassed >= TURNSTILE_PASSING && writer->tag <= reader->tag)
     return true;
-  return reader->tag > writer->tag + TURNSTILE_PASSING * cost (reader->queue[0].first);
+  return reader->tag > writer->tag + TURNSTILE_PASSING * cost (reader->queue[0]);
 }
 
 /* As much of it as there may be in one turn. */
@@ -347,14 +352,13 @@ admit_one_locked (struct turnstile *t)
   struct turnstile_flow *reader = furthest_behind_locked (t, false);
   struct turnstile_flow *writer = furthest_behind_locked (t, true);
   bool write = !reader || (writer && is_writers (t, reader, writer));
-  struct turnstile_queue *queue = &(write ? writer : reader)->queue[write];
-  struct turnstile_turn *turn = queue->first;
+  struct turnstile_turn **queue = &(write ? writer : reader)->queue[write], *turn = *queue;
 
   mutex_assert_held (&t->mutex);
   if (!let_in_locked (t, turn))
     return false;
   t->npassed = reader && writer && !write ? t->npassed + 1 : 0;
-  queue->first = turn->next;
+  *queue = turn->next;
   t->nwaiting--;
   turn->waits = false;
   sem_post (&turn->is_in); /* he may be gone at once, and his record with him */
@@ -434,6 +438,7 @@ come (struct turnstile *t, struct turnstile_turn *turn, const struct flow *flow,
   turn->write = write;
   turn->npages = npages;
   turn->place = NULL;
+  turn->npassed = 0;
   return needs_no_look (t, comer (flow, write)) && try_enter (t, false);
 }
 

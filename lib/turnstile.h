@@ -9,7 +9,8 @@
  *          page-out for what it writes; but when TURNSTILE_PASSING readers have passed waiting writers, one writer is next, unless
  *          its flow is ahead of theirs; and it is no reader's turn whose flow is so many requests ahead of a writer's.
  *          Within a flow, of a kind: first come, first served; but a writer goes before those that are to write just behind it, at most
- *          TURNSTILE_NEAR slots: it got its slots before they did, and a disk would have to go back for it. Nobody slips in past those who wait.
+ *          TURNSTILE_NEAR slots: it got its slots before they did, and a disk would have to go back for it. Nobody is passed like that more
+ *          than TURNSTILE_PASSED_MAX times, and nobody slips in past those who wait.
  * Rivals:  a device without a limit makes a queue of what it is given, and who wants little would wait behind who wants much: a flow
  *          behind another, a swap-in behind its own host's page-out. So while two want it (flows: since one has come less than
  *          TURNSTILE_RIVAL_NS after the other; readers and writers of one: since one has come while the other was in; and until so long after
@@ -44,6 +45,7 @@ enum {
   TURNSTILE_MAX = 65535, /* the largest limit; 0 is none */
   TURNSTILE_PASSING = 8,
   TURNSTILE_NEAR = 1024,
+  TURNSTILE_PASSED_MAX = 64,
   TURNSTILE_FLOWS = 64,
   TURNSTILE_RIVAL_NS = 200 * 1000 * 1000,
   TURNSTILE_STALL_NS = 100 * 1000 * 1000,
@@ -60,14 +62,11 @@ struct turnstile_turn {
   uint32_t npages;
   bool write;
   bool waits;
+  unsigned npassed;             /* how often others went before it that came later */
   uint64_t begin_ns;            /* of one with rivals that was looked at */
   struct turnstile_flow *place; /* NULL: nobody looked at it, since it was alone */
   uint32_t round;
   sem_t is_in;
-};
-
-struct turnstile_queue {
-  struct turnstile_turn *first, *last;
 };
 
 /* A flow that wants the device, or did. */
@@ -75,7 +74,7 @@ struct turnstile_flow {
   const struct flow *flow; /* is not looked into: it may be gone */
   uint64_t tag;
   unsigned nhere[2];               /* turns that wait, or are in, to read, and to write */
-  struct turnstile_queue queue[2]; /* of readers, of writers */
+  struct turnstile_turn *queue[2]; /* who waits, the next one first: readers, writers */
 };
 
 struct turnstile {

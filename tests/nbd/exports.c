@@ -58,11 +58,17 @@ expect_export (const char *name, const char *field, uint64_t value)
 
 /* A close is not answered: there is no event for its end. */
 static void
+wait_for_clients (const char *name, unsigned n)
+{
+  while (member_uint (control_export_as (control, name), "clients") > n)
+    sched_yield ();
+}
+
+static void
 close_all (const char *name, struct nbd_handle *last)
 {
   client_close (last);
-  while (member_uint (control_export_as (control, name), "clients") > 0)
-    sched_yield ();
+  wait_for_clients (name, 0);
 }
 
 static void
@@ -502,8 +508,7 @@ Test (exports, one_client_at_a_time)
   client_close (one);
   client_close (two);
   client_close (also);
-  while (member_uint (control_export_as (control, "x"), "clients") > 0)
-    sched_yield ();
+  wait_for_clients ("x", 0);
   two = must_open ("x@b.1");
   control_ok (control, EXPORT ("set", "x") ", 'exclusive': false");
   cr_assert (can_other_open ("x"));
@@ -533,11 +538,11 @@ Test (exports, can_be_taken_over)
   client_write_page (other, 1, 1, 0);
   cr_assert (can_other_open ("x"));
   client_close (other);
+  wait_for_clients ("x", 2); /* the server may not know yet that the other one is gone */
   other = must_open ("x@b.1");
   client_expect_page (other, 1, 1, 0);
   client_close (other);
-  while (member_uint (control_export_as (control, "x"), "clients") > 2)
-    sched_yield ();
+  wait_for_clients ("x", 2);
   control_run (control, "done", EXPORT ("resize", "x") ", 'size': %u", 2 * MIB);
   control_run (control, "done", EXPORT ("remove", "x"));
   cr_assert_eq (client_try_write_page (one, 1, 2, 0), ESHUTDOWN);

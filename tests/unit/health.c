@@ -119,24 +119,37 @@ Test (health, streak)
   uint32_t slot = 2;
 
   for (unsigned i = 0; i + 1 < HEALTH_STREAK; i++)
-    cr_assert_not (health_note (&h, slot++, -EIO));
-  cr_assert_not (health_note (&h, slot, 0));
+    cr_assert_not (health_note (&h, slot++, true, -EIO));
+  cr_assert_not (health_note (&h, slot, true, 0));
   for (unsigned i = 0; i + 1 < HEALTH_STREAK; i++) {
-    cr_assert_not (health_note (&h, slot++, -EIO));
-    cr_assert_not (health_note (&h, slot++, -ENOSPC));
+    cr_assert_not (health_note (&h, slot++, true, -EIO));
+    cr_assert_not (health_note (&h, slot++, true, -ENOSPC));
   }
-  cr_assert (health_note (&h, slot, -EIO));
+  cr_assert (health_note (&h, slot, true, -EIO));
+}
+
+/* What is read well says nothing of what is not written, and the other way round. */
+Test (health, streak_of_a_kind)
+{
+  for (unsigned write = 0; write < 2; write++) {
+    for (uint32_t slot = 2; slot < 1 + HEALTH_STREAK; slot++) {
+      cr_assert_not (health_note (&h, slot, write, -EIO));
+      cr_assert_not (health_note (&h, slot, !write, 0));
+    }
+    cr_assert (health_note (&h, 99, write, -EIO));
+    health_forget_streaks (&h);
+  }
 }
 
 /* One bad page that somebody asks for again and again says nothing of the others. */
 Test (health, streak_of_one_slot)
 {
-  cr_assert_not (health_note (&h, 7, 0));
+  cr_assert_not (health_note (&h, 7, true, 0));
   for (unsigned i = 0; i < 3 * HEALTH_STREAK; i++)
-    cr_assert_not (health_note (&h, 7, -EIO));
+    cr_assert_not (health_note (&h, 7, true, -EIO));
   for (uint32_t slot = 8; slot + 2 < 8 + HEALTH_STREAK; slot++)
-    cr_assert_not (health_note (&h, slot, -EIO));
-  cr_assert (health_note (&h, 100, -EIO));
+    cr_assert_not (health_note (&h, slot, true, -EIO));
+  cr_assert (health_note (&h, 100, true, -EIO));
 }
 
 /* Some errors are final. */
@@ -145,9 +158,9 @@ Test (health, gone)
   static const int final[] = { ENXIO, ENODEV, EROFS, EBADF };
 
   for (unsigned i = 0; i < 4; i++) {
-    cr_assert_not (health_note (&h, 2, 0));
-    cr_assert (health_note (&h, 2, -final[i]), "%d", final[i]);
+    cr_assert_not (health_note (&h, 2, true, 0));
+    cr_assert (health_note (&h, 2, true, -final[i]), "%d", final[i]);
   }
-  cr_assert_not (health_note (&h, 2, 0));
-  cr_assert_not (health_note (&h, 3, -EIO));
+  cr_assert_not (health_note (&h, 2, true, 0));
+  cr_assert_not (health_note (&h, 3, true, -EIO));
 }

@@ -238,6 +238,25 @@ Test (turnstile, writers_far_behind)
   expect_order (c, 3, (const unsigned[]){ 3, 1, 2 });
 }
 
+/* And when so many have gone before it, it waits for no more of them. */
+Test (turnstile, writers_are_passed_so_often)
+{
+  enum { MAX = TURNSTILE_PASSED_MAX, N = MAX + 4 };
+  struct client c[N];
+  unsigned order[N], n = 0;
+
+  start_in (&c[0], true);
+  start_waiting_at (&c[1], NULL, true, 1, 900);
+  for (unsigned i = 2; i < N; i++)
+    start_waiting_at (&c[i], NULL, true, 1, i < MAX + 3 ? 100 : 99);
+  for (unsigned i = 2; i < MAX + 2; i++)
+    order[n++] = i;
+  order[n++] = 1;
+  order[n++] = MAX + 3; /* only for that one there was no going before */
+  order[n++] = MAX + 2;
+  expect_order (c, n, order);
+}
+
 /* But when so many readers have passed, a writer has a turn; and the next one after as many again. */
 Test (turnstile, writers_do_not_starve)
 {
