@@ -306,7 +306,7 @@ find_fault (const char *name, size_t *good)
     n = utf8_char (c);
     if (n == 0)
       return "here the name goes on with what is not UTF-8: write it in UTF-8";
-    if ((unsigned char) *c < ' ' || *c == 0x7f || (n == 2 && *c == '\xc2' && c[1] < '\xa0'))
+    if (utf8_is_control (c))
       return "here the name goes on with a control character: leave it out";
     if (*good + n > EXPORT_NAME_MAX)
       return "the name is longer than that, and may have 255 bytes";
@@ -336,11 +336,17 @@ export_name_check (const char *name)
 }
 
 bool
-template_matches (const struct export_template *t, const char *name)
+export_name_is_valid (const char *name)
 {
   size_t good;
 
-  return !find_fault (name, &good) && fnmatch (t->spec.name, name, 0) == 0;
+  return !find_fault (name, &good);
+}
+
+bool
+template_matches (const struct export_template *t, const char *name)
+{
+  return export_name_is_valid (name) && fnmatch (t->spec.name, name, 0) == 0;
 }
 
 static int

@@ -48,6 +48,7 @@ int parse_template (const char *text, struct export_template *t);
 /* May an export be called so? 1 to EXPORT_NAME_MAX bytes of UTF-8 without control characters, that do not end like @ID.EPOCH
  * (session.h). Not the default export's, "". */
 int export_name_check (const char *name);
+bool export_name_is_valid (const char *name); /* the same; says nothing */
 
 /* Is that such a name, and one of this template's? Says nothing. */
 bool template_matches (const struct export_template *t, const char *name);

@@ -74,7 +74,7 @@ make_from_template (struct service *service, const char *name, const char *text)
   int ret = 0;
 
   if (!t)
-    return service_say_unknown (service, text);
+    return service_say_unknown (service, name, text);
   mutex_lock (&service->creating);
   e = exports_get (service->exports, name);
   if (e)

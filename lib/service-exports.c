@@ -105,12 +105,16 @@ service_bear_export (struct service *service, struct service_birth *birth)
 }
 
 int
-service_say_unknown (struct service *service, const char *text)
+service_say_unknown (struct service *service, const char *name, const char *text)
 {
   struct export *only =
     exports_count (service->exports) == 1 ? exports_next (service->exports, NULL) : NULL;
 
-  if (only)
+  if (*name && !export_name_is_valid (name))
+    log_error ("no export may have the name \"%s\": write up to %d bytes of UTF-8, without control "
+               "characters or an end like @ID.EPOCH",
+               text, EXPORT_NAME_MAX);
+  else if (only)
     log_error ("there is no export \"%s\": the only one is \"%s\"", text, export_name (only));
   else
     log_error ("there is no export \"%s\": \"drumctl exports\" lists those that there are", text);
@@ -126,7 +130,7 @@ find (struct service *service, const char *name)
   struct export *e = exports_get (service->exports, name);
 
   if (!e)
-    service_say_unknown (service, name);
+    service_say_unknown (service, name, name);
   return e;
 }
 
@@ -158,7 +162,7 @@ hold (struct service *service, struct session_hold *h, struct export *e)
   int ret = service_hold_export (service, h, e);
 
   if (ret == -ENOENT)
-    service_say_unknown (service, export_name (e));
+    service_say_unknown (service, export_name (e), export_name (e));
   else if (ret < 0)
     log_error ("export \"%s\": has a client, or is being changed already: detach its client first",
                export_name (e));

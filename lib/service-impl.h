@@ -81,8 +81,8 @@ void service_bury_export (struct service *service, struct export *e);
 /* How long must nobody have used it, to be worth a note, if it is to go one day? 0: it stays. */
 uint64_t service_idle_step_ns (const struct service *service, const struct export *e);
 
-/* There is none of that name (-ENOENT); text is what was asked for. */
-int service_say_unknown (struct service *service, const char *text);
+/* There is none of that name (-ENOENT), or can be none; text is what was asked for. */
+int service_say_unknown (struct service *service, const char *name, const char *text);
 
 /* There is no memory for it, or its size makes no sense: returns ret. */
 int service_complain_export (const struct export_spec *spec, int ret);

@@ -4,6 +4,7 @@
 #include "utf8.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 unsigned
@@ -38,6 +39,35 @@ utf8_is_valid (const char *text)
   while (*text && (n = utf8_char (text)) > 0)
     text += n;
   return n > 0;
+}
+
+bool
+utf8_is_control (const char *text)
+{
+  const unsigned char *p = (const unsigned char *) text;
+
+  return p[0] < ' ' || p[0] == 0x7f || (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0);
+}
+
+void
+utf8_escape (const char *text, char *to, size_t room)
+{
+  while (*text) {
+    unsigned n = utf8_char (text);
+    bool plain = n > 0 && !utf8_is_control (text);
+    size_t len = plain ? n : strlen ("\\xNN");
+
+    if (len >= room)
+      break;
+    if (plain)
+      memcpy (to, text, n);
+    else
+      snprintf (to, room, "\\x%02x", (unsigned char) *text);
+    text += plain ? n : 1;
+    to += len;
+    room -= len;
+  }
+  *to = '\0';
 }
 
 size_t

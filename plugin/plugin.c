@@ -27,6 +27,7 @@
 #include "lib/service.h"
 #include "lib/session.h"
 #include "lib/units.h"
+#include "lib/utf8.h"
 #include "remote.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -37,14 +38,16 @@ static struct service service;
 static bool started; /* service is there */
 static bool serving; /* and the server came up: what the start did to files stays */
 
+/* One line, whatever name a client has asked for: nobody forges one of ours, or sends a terminal what it obeys. */
 static void
 to_nbdkit (enum log_level level, const char *fmt, va_list args)
 {
   static const char *const prefix[] = { "drum: ", "drum: warning: ", "drum: " };
-  char line[PATH_MAX + 512];
+  char line[PATH_MAX + 512], printable[4 * sizeof line];
 
   vsnprintf (line, sizeof line, fmt, args);
-  nbdkit_error ("%s%s", prefix[level], line);
+  utf8_escape (line, printable, sizeof printable);
+  nbdkit_error ("%s%s", prefix[level], printable);
 }
 
 static void

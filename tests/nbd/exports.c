@@ -156,6 +156,39 @@ Test (exports, have_names)
   client_close (two);
 }
 
+/* What no export may be called is refused for that, whatever a template says; and what a client sends is in one line of the log, to be read and
+ * not to be obeyed. */
+Test (exports, names_that_can_not_be)
+{
+  static const struct {
+    const char *name, *logged;
+  } names[] = {
+    { "\x1b[31mred\nnbdkit: error: drum: /dev/sda: has failed",
+      "\"\\x1b[31mred\\x0anbdkit: error: drum: /dev/sda: has failed\"" },
+    { "a\tb", "\"a\\x09b\"" },
+    { "a\xff", "\"a\\xff\"" },
+    { "\xc2\x9b\x31m", "\"\\xc2\\x9b1m\"" },
+    { "\xc3\xb6\r@a.1", "\"\xc3\xb6\\x0d@a.1\"" },
+    { "x@a.1@b.2", "\"x@a.1@b.2\"" },
+  };
+
+  char longest[4096 + 1] = "";
+
+  serve (PARAMS (dev_path ("a,size=4M"), "export=one,size=1M", "template=*,size=1M"));
+  for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+    expect_refused (names[i].name, str ("no export may have the name %s", names[i].logged));
+  memset (longest, '\n', sizeof longest - 1);
+  expect_refused (longest, "\\x0a\\x0a\": write up to 255 bytes");
+  longest[256] = 0;
+  expect_refused (longest, "write up to 255 bytes");
+  for (char *line = strtok (server_stderr (&srv), "\n"); line; line = strtok (NULL, "\n")) {
+    cr_assert_eq (strncmp (line, "nbdkit: ", 8), 0, "%s", line);
+    cr_assert_neq (strncmp (line, "nbdkit: error: drum: /dev", 25), 0, "%s", line);
+    cr_assert_null (strpbrk (line, "\033\r\t"), "%s", line);
+  }
+  expect_list ("\"one\" ");
+}
+
 Test (exports, default_one_beside_others)
 {
   struct nbd_handle *one;

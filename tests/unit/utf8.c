@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/utf8.h"
@@ -111,4 +112,32 @@ Test (utf8, prefixes)
     cr_assert_eq (utf8_prefix (text, max), right[max], "%zu: %zu", max, utf8_prefix (text, max));
   cr_assert_eq (utf8_prefix (text, SIZE_MAX), 13);
   cr_assert_eq (utf8_prefix ("", 64), 0);
+}
+
+static void
+expect_escaped (const char *text, size_t room, const char *right)
+{
+  char *escaped = malloc (room);
+
+  utf8_escape (text, escaped, room);
+  cr_assert_str_eq (escaped, right);
+  free (escaped);
+}
+
+/* What a terminal would obey and what is no character is to be seen; the rest is as it was, cut where the room ends. */
+Test (utf8, escaped)
+{
+  expect_escaped ("/srv/\xc3\xa4\\ \xc2\xa0\xf0\x9f\xa5\x81", 64,
+                  "/srv/\xc3\xa4\\ \xc2\xa0\xf0\x9f\xa5\x81");
+  expect_escaped ("\x1b[31mred\nnbdkit\t\x7f", 64, "\\x1b[31mred\\x0anbdkit\\x09\\x7f");
+  expect_escaped ("a\xc2\x80z\xc2\x9f", 64, "a\\xc2\\x80z\\xc2\\x9f");
+  expect_escaped ("\xff\xe2\x82", 64, "\\xff\\xe2\\x82");
+  expect_escaped ("", 1, "");
+  for (size_t room = 1; room < 10; room++)
+    expect_escaped ("a\nb\xc3\xa4z", room,
+                    room < 2   ? ""
+                    : room < 6 ? "a"
+                    : room < 7 ? "a\\x0a"
+                    : room < 9 ? "a\\x0ab"
+                               : "a\\x0ab\xc3\xa4");
 }
