@@ -254,16 +254,31 @@ run_takeover (const struct verb *self, int argc, char **argv)
   if (!fields_were_fine ())
     return STATUS_FAILED;
   name = text_printable (text_export (argv[0]));
-  printf ("%s: %" PRIu64 " connection%s barred\n", name, barred, barred == 1 ? " is" : "s are");
+  printf ("%s: %" PRIu64 " connection%s barred; %s\n", name, barred, barred == 1 ? " is" : "s are",
+          barred
+            ? "if it is exclusive, their client gets it back after another has had it, or after "
+              "one more export-takeover"
+            : "any client may have it");
   free (name);
   return STATUS_DONE;
+}
+
+static void
+takeover_help (FILE *out)
+{
+  fputs (
+    "\nThe client that had an exclusive export does not get it back before another one has had\n"
+    "it, export-takeover is called once more, or the server is restarted. A client without an\n"
+    "ID, as of nbd-client, is known by its address: that is also the same host, started again.\n",
+    out);
+  name_help (out);
 }
 
 const struct verb verb_export_takeover = {
   .name = "export-takeover",
   .operands = "NAME",
   .summary = "Bar the connections that an export has, so that another client may have it.",
-  .more = name_help,
+  .more = takeover_help,
   .run = run_takeover,
 };
 

@@ -226,9 +226,16 @@ Test (exports, fill)
 Test (exports, takeover)
 {
   start ();
-  expect (ARGS ("export-takeover", "v\033m"), 0, "v\\x1bm: 2 connections are barred\n", "");
+#define BACK                                                                                \
+  "; if it is exclusive, their client gets it back after another has had it, or after one " \
+  "more export-takeover\n"
+
+  expect (ARGS ("export-takeover", "v\033m"), 0, "v\\x1bm: 2 connections are barred" BACK, "");
   replies[4].text = OK (",\"sessions\":1");
-  expect (ARGS ("export-takeover", ""), 0, "(default): 1 connection is barred\n", "");
+  expect (ARGS ("export-takeover", ""), 0, "(default): 1 connection is barred" BACK, "");
+  replies[4].text = OK (",\"sessions\":0");
+  expect (ARGS ("export-takeover", "vm"), 0,
+          "vm: 0 connections are barred; any client may have it\n", "");
 }
 
 Test (exports, remove)
