@@ -216,6 +216,18 @@ service_add_export (struct service *service, const struct export_spec *spec)
   return ret;
 }
 
+/* It is exclusive from now on: that puts nobody out. */
+static void
+warn_of_clients (struct service *service, const struct export *e)
+{
+  char names[4 * SESSION_CLIENT_BYTES];
+  unsigned n = sessions_list (service->sessions, e, names, sizeof names);
+
+  if (n > 1)
+    log_warning ("export \"%s\": %u clients have it, and go on until they detach: %s",
+                 export_name (e), n, names);
+}
+
 int
 service_set_export (struct service *service, const char *name, const struct export_terms *terms)
 {
@@ -229,6 +241,8 @@ service_set_export (struct service *service, const char *name, const struct expo
   ret = export_set_terms (e, terms, false);
   if (ret == 0 && (ret = service_save (service)) < 0)
     export_set_terms (e, &before, true);
+  if (ret == 0 && terms->exclusive && !before.exclusive)
+    warn_of_clients (service, e);
   export_release (e);
   return ret;
 }

@@ -413,18 +413,16 @@ admit_locked (struct sessions *s, const struct session *session, bool exclusive)
   return ret;
 }
 
-/* => holds s->mutex. */
+/* NULL: nobody knows. */
 static void
-name_holder_locked (struct sessions *s, const struct session *session, struct session_wish *wish)
+name_client (const struct session *session, char name[SESSION_CLIENT_BYTES])
 {
-  const struct session *rival = find_rival_locked (s, session);
-  const char *peer = rival && *rival->peer ? rival->peer : "an unknown peer";
+  const char *peer = session && *session->peer ? session->peer : "an unknown peer";
 
-  if (rival && rival->client)
-    snprintf (wish->holder, sizeof wish->holder, "%s (%s)", strrchr (rival->client->key, '@') + 1,
-              peer);
+  if (session && session->client)
+    snprintf (name, SESSION_CLIENT_BYTES, "%s (%s)", strrchr (session->client->key, '@') + 1, peer);
   else
-    snprintf (wish->holder, sizeof wish->holder, "%s", peer);
+    snprintf (name, SESSION_CLIENT_BYTES, "%s", peer);
 }
 
 /* => holds s->mutex, but not while it waits. */
@@ -445,7 +443,7 @@ begin_session_locked (struct sessions *s, struct session *session, struct sessio
   }
   ret = admit_locked (s, session, wish->exclusive);
   if (ret == -EBUSY)
-    name_holder_locked (s, session, wish);
+    name_client (find_rival_locked (s, session), wish->holder);
   if (ret == 0) {
     if (wish->exclusive)
       forget_ousted_locked (s, session->export);
@@ -526,6 +524,39 @@ sessions_count (struct sessions *s, const struct export *e)
 
   mutex_lock (&s->mutex);
   n = count_locked (s, e);
+  mutex_unlock (&s->mutex);
+  return n;
+}
+
+/* => holds s->mutex. Is it the first in the list of its client's that are not barred? */
+static bool
+is_first_locked (struct sessions *s, const struct session *session)
+{
+  const struct session *other = s->first;
+
+  mutex_assert_held (&s->mutex);
+  while (other->export != session->export || is_barred (other) ||
+         !(other == session || is_same_client (other, session)))
+    other = other->next;
+  return other == session;
+}
+
+unsigned
+sessions_list (struct sessions *s, const struct export *e, char *names, size_t room)
+{
+  char name[SESSION_CLIENT_BYTES];
+  size_t len = 0;
+  unsigned n = 0;
+
+  *names = 0;
+  mutex_lock (&s->mutex);
+  for (const struct session *session = s->first; session; session = session->next)
+    if (session->export == e && !is_barred (session) && is_first_locked (s, session)) {
+      name_client (session, name);
+      if (len < room)
+        len += (size_t) snprintf (names + len, room - len, "%s%s", n ? ", " : "", name);
+      n++;
+    }
   mutex_unlock (&s->mutex);
   return n;
 }

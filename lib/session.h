@@ -23,6 +23,7 @@
 #define DRUM_SESSION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct export;
@@ -33,6 +34,7 @@ enum {
   SESSION_NAME_MAX = 4096, /* bytes of an export's name: NBD's longest */
   SESSION_ID_MAX = 64,     /* bytes of an ID: letters, digits, - and _ */
   SESSION_PEER_MAX = 127,  /* bytes of a peer's name; more are cut */
+  SESSION_CLIENT_BYTES = SESSION_ID_MAX + SESSION_PEER_MAX + 16, /* of a client, in a message */
   SESSION_CLIENTS_MAX =
     4096, /* IDs that are remembered. Of those without a session the one that was opened longest ago
                                  is forgotten, and its epochs may come again */
@@ -72,7 +74,7 @@ struct session_wish {
   const char
     *peer;        /* where the client is: an address, say, without its port; "" is nobody else's */
   bool exclusive; /* if no other client has the export */
-  char holder[SESSION_ID_MAX + SESSION_PEER_MAX + 16]; /* -EBUSY: who has it, for a message */
+  char holder[SESSION_CLIENT_BYTES]; /* -EBUSY: who has it, for a message */
 };
 
 /* A connection begins. The first of a higher epoch than any before bars the lower ones of its ID; no open of an epoch returns
@@ -86,6 +88,9 @@ const char *session_peer (const struct session *session);
 
 /* How many connections has an export that are not barred? */
 unsigned sessions_count (struct sessions *s, const struct export *e);
+
+/* How many clients has it? And who are they, cut where there is no more room. */
+unsigned sessions_list (struct sessions *s, const struct export *e, char *names, size_t room);
 
 /* Bar all that it has: none of their requests begins from here on, and who opens it as exclusive waits for those that are under way. Where it is exclusive, the client that had it
  * does not get it back before another one has had it, or this is called once more. Returns how many. */

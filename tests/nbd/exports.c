@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -521,6 +522,8 @@ Test (exports, overcommit_may_be_off)
 Test (exports, one_client_at_a_time)
 {
   struct nbd_handle *one, *two, *also;
+  const char *warning;
+  json *reply;
 
   serve (PARAMS (dev_path ("a,size=4M"), "export=x,size=1M,exclusive=yes", "export=y,size=1M"));
   one = must_open ("x");
@@ -546,9 +549,17 @@ Test (exports, one_client_at_a_time)
   control_ok (control, EXPORT ("set", "x") ", 'exclusive': false");
   cr_assert (can_other_open ("x"));
   one = must_open ("x@a.2");
-  control_ok (control, EXPORT ("set", "x") ", 'exclusive': true");
+  also = must_open ("x@a.2");
+  reply = control_ok (control, EXPORT ("set", "x") ", 'exclusive': true");
+  warning = json_object_get_string (json_object_array_get_idx (member (reply, "warnings"), 0));
+  cr_assert_str_eq (warning, str ("export \"x\": 2 clients have it, and go on until they detach: "
+                                  "a (process %d), b (process %d)",
+                                  getpid (), getpid ()));
+  reply = control_ok (control, EXPORT ("set", "x") ", 'exclusive': true"); /* as it was */
+  cr_assert_not (json_object_object_get_ex (reply, "warnings", NULL));
   client_expect_page (one, 1, 1, 0); /* who is there stays */
   client_expect_page (two, 1, 1, 0);
+  client_close (also);
   client_close (one);
   client_close (two);
 }

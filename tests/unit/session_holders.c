@@ -211,6 +211,37 @@ Test (session_holders, an_operator_takes_it)
   session_close (elsewhere.session);
 }
 
+/* Each client once, as long as there is room. */
+Test (session_holders, are_listed)
+{
+  static const struct opener who[] = { { .id = "", .peer = "x" },
+                                       { .id = "a", .peer = "y" },
+                                       { .id = "a", .peer = "z" },
+                                       { .id = "", .peer = "x" },
+                                       { .id = "b", .peer = "" } };
+  struct opener o[5], barred = { .id = "", .peer = "w" },
+                      elsewhere = { .export = 1, .id = "", .peer = "v" };
+  char names[64], few[6];
+
+  cr_assert_eq (sessions_list (sessions, export_of (0), names, sizeof names), 0);
+  cr_assert_str_empty (names);
+  cr_assert_eq (try_open (&barred), 0);
+  sessions_bar (sessions, export_of (0));
+  cr_assert_eq (try_open (&elsewhere), 0);
+  for (unsigned i = 0; i < 5; i++) {
+    o[i] = who[i];
+    cr_assert_eq (try_open (&o[i]), 0);
+  }
+  cr_assert_eq (sessions_list (sessions, export_of (0), names, sizeof names), 3);
+  cr_assert_str_eq (names, "b (an unknown peer), x, a (z)");
+  cr_assert_eq (sessions_list (sessions, export_of (0), few, sizeof few), 3);
+  cr_assert_str_eq (few, "b (an");
+  for (unsigned i = 0; i < 5; i++)
+    session_close (o[i].session);
+  session_close (barred.session);
+  session_close (elsewhere.session);
+}
+
 /* Nobody has it before what its old client asked for has ended. */
 Test (session_holders, the_next_waits_for_what_is_under_way)
 {
