@@ -228,11 +228,21 @@ run_fill (const struct verb *self, int argc, char **argv)
   return STATUS_DONE;
 }
 
+static void
+fill_help (FILE *out)
+{
+  fputs (
+    "\nA reserve is an amount: other pages of the export that are written first use it up, too.\n"
+    "To be sure of all of it, fill it whole.\n",
+    out);
+  name_help (out);
+}
+
 const struct verb verb_export_fill = {
   .name = "export-fill",
   .operands = "NAME",
-  .summary = "Raise the reserve of an export so far that a range of it can be written in any case.",
-  .more = name_help,
+  .summary = "Raise the reserve of an export by what a range of it needs to be written now.",
+  .more = fill_help,
   .run = run_fill,
 };
 
