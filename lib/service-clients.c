@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "drum.h"
 #include "export.h"
 #include "exports.h"
 #include "log.h"
@@ -17,6 +18,7 @@
 #include "session.h"
 #include "state.h"
 #include "stats.h"
+#include "units.h"
 
 /* How often it is kept that nobody has used an export yet, before it goes: a restart makes it stay at most as much longer. */
 enum { IDLE_STEPS = 8, NS_PER_SECOND = 1000000000 };
@@ -31,6 +33,12 @@ find_template (const struct service *service, const char *name)
   return NULL;
 }
 
+static bool
+is_made_from (const struct export *e, const struct export_template *t)
+{
+  return export_pattern (e) && strcmp (export_pattern (e), t->spec.name) == 0;
+}
+
 static unsigned
 count_made (struct service *service, const struct export_template *t)
 {
@@ -38,8 +46,57 @@ count_made (struct service *service, const struct export_template *t)
   unsigned n = 0;
 
   while ((e = exports_next (service->exports, e)))
-    n += export_pattern (e) && strcmp (export_pattern (e), t->spec.name) == 0;
+    n += is_made_from (e, t);
   return n;
+}
+
+/* Those that no template accounts for have so much of what an export is promised. */
+static uint64_t
+promised_to_others (struct service *service, bool sizes)
+{
+  struct export *e = NULL;
+  uint64_t bytes = 0;
+
+  while ((e = exports_next (service->exports, e))) {
+    unsigned i = 0;
+
+    while (i < service->ntemplates && !is_made_from (e, &service->templates[i]))
+      i++;
+    if (i == service->ntemplates || service->templates[i].max == 0)
+      bytes += sizes ? export_size_bytes (e) : export_reserve_bytes (e);
+  }
+  return bytes;
+}
+
+/* One line: of the first that goes beyond what is left. */
+void
+service_check_templates (struct service *service)
+{
+  struct drum_usage usage;
+  uint64_t others, left;
+  char text[4][16];
+
+  drum_usage (service->drum, &usage);
+  others = promised_to_others (service, !usage.overcommit);
+  left = (usage.nslots - usage.nkept) << PAGE_SHIFT;
+  left = others < left ? left - others : 0;
+  for (unsigned i = 0; i < service->ntemplates; i++) {
+    const struct export_template *t = &service->templates[i];
+    uint64_t each = usage.overcommit ? t->spec.terms.reserve_bytes : t->spec.size_bytes, all;
+
+    if (__builtin_mul_overflow (each, t->max, &all))
+      all = UINT64_MAX;
+    if (all > left) {
+      log_warning (
+        "template \"%s\": max=%u exports with a %s of %s each come to %s%s, and the drum has "
+        "%s for them, %s too little: the last ones will be refused: add a device, or give less",
+        t->spec.name, t->max, usage.overcommit ? "reserve" : "size", format_bytes (each, text[0]),
+        format_bytes (all, text[1]), usage.overcommit ? "" : " (overcommit=no)",
+        format_bytes (left, text[2]), format_bytes (all - left, text[3]));
+      return;
+    }
+    left -= all;
+  }
 }
 
 /* => holds service->creating. */

@@ -40,6 +40,9 @@ int service_restore_exports (const struct service_config *config, struct service
 /* The others that the start asks for; and all have their terms. */
 int service_create_exports (const struct service_config *config, struct service *service);
 
+/* Warn if templates promise more than they can keep, the other exports being there. For the start. */
+void service_check_templates (struct service *service);
+
 /* What the state says of an export; NULL: nothing. For the start. */
 const struct manifest_export *service_known_export (const struct service *service,
                                                     const char *name);

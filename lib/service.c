@@ -288,6 +288,8 @@ start (const struct service_config *config, struct service *service, struct open
     ret = seat_devices (opening, service, false);
   if (ret == 0)
     ret = service_create_exports (config, service);
+  if (ret == 0)
+    service_check_templates (service);
   if (ret == 0 && (ret = sessions_create (service_note_client, service, &service->sessions)) < 0)
     log_error ("no memory for the sessions of clients");
   if (ret == 0 && service->state)

@@ -200,23 +200,36 @@ compare_names (const void *a, const void *b)
   return strcmp (*(const char *const *) a, *(const char *const *) b);
 }
 
-/* No two exports with one name; there may be thousands. */
+/* No two with one name; there may be thousands. */
+static int
+check_names (const char *kind, const char **names, unsigned n)
+{
+  qsort (names, n, sizeof *names, compare_names);
+  for (unsigned i = 1; i < n; i++)
+    if (strcmp (names[i - 1], names[i]) == 0) {
+      log_error ("%s \"%s\" is given twice: each needs a %s of its own", kind, names[i],
+                 strcmp (kind, "export") == 0 ? "name" : "pattern");
+      return -EINVAL;
+    }
+  return 0;
+}
+
 static int
 check_exports (void)
 {
-  const char **names = malloc ((config.nexports + 1) * sizeof *names);
-  int ret = 0;
+  unsigned max = config.nexports > config.ntemplates ? config.nexports : config.ntemplates;
+  const char **names = malloc ((max + 1) * sizeof *names);
+  int ret;
 
   if (!names)
     return -ENOMEM;
   for (unsigned i = 0; i < config.nexports; i++)
     names[i] = exports[i].name;
-  qsort (names, config.nexports, sizeof *names, compare_names);
-  for (unsigned i = 1; i < config.nexports && ret == 0; i++)
-    if (strcmp (names[i - 1], names[i]) == 0) {
-      log_error ("export \"%s\" is given twice: each needs a name of its own", names[i]);
-      ret = -EINVAL;
-    }
+  ret = check_names ("export", names, config.nexports);
+  for (unsigned i = 0; i < config.ntemplates; i++)
+    names[i] = templates[i].spec.name;
+  if (ret == 0)
+    ret = check_names ("template", names, config.ntemplates);
   free (names);
   return ret;
 }

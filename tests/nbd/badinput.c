@@ -215,6 +215,8 @@ Test (badinput, exports)
     { { "export=x,size=1M", "export=x,size=2M", "@/new,size=4M" }, { "export \"x\"", "twice" } },
     { { "@/good", "export=x,size=1M,max=3" }, { "export \"x\"", "max=3" } },
     { { "@/good", "template=*" }, { "template \"*\"", "size=" } },
+    { { "@/good", "template=x*,size=1M", "template=y*,size=1M", "template=x*,size=2M" },
+      { "template \"x*\"", "twice", "pattern" } },
     { { "@/good", "template=*,size=1M,max=x" }, { "template \"*\"", "max=", "x" } },
     { { "@/good", "template=*,size=1M,expire=1y" }, { "template \"*\"", "expire=", "12h" } },
     { { "export=x,size=1M" }, { "device" } },

@@ -645,6 +645,33 @@ Test (exports, are_made_from_templates)
   client_close (two);
 }
 
+/* What templates could never keep is said at the start, beside what others have; once. */
+Test (exports, templates_that_promise_too_much)
+{
+  serve (PARAMS (dev_path ("a,size=4M"), "export=x,size=2M,reserve=1M",
+                 "template=t-*,size=2M,reserve=400K,max=2",
+                 "template=u-*,size=64M,reserve=1M,max=3", "template=v-*,size=64M,reserve=1M,max=3",
+                 "template=w-*,size=8M,reserve=1M"));
+  cr_assert_not_null (strstr (
+    server_stderr (&srv), "drum: warning: template \"u-*\": max=3 exports with a reserve of 1M "
+                          "each come to 3M, and the drum has 2.1M for them, 868K too little: "));
+  cr_assert_null (strstr (server_stderr (&srv), "template \"v-*\""));
+  livedrum_stop ();
+  serve (PARAMS (dev_path ("b,size=4M"), "export=x,size=2M,reserve=1M",
+                 "template=t-*,size=2M,reserve=400K,max=2",
+                 "template=u-*,size=64M,reserve=1M,max=2"));
+  cr_assert_null (strstr (server_stderr (&srv), "template"));
+  livedrum_stop ();
+  serve (PARAMS (dev_path ("c,size=4M"), "export=x,size=2M", "template=t-*,size=400K,max=4",
+                 "overcommit=no"));
+  cr_assert_null (strstr (server_stderr (&srv), "template"));
+  livedrum_stop ();
+  serve (PARAMS (dev_path ("d,size=4M"), "export=x,size=2M", "template=t-*,size=400K,max=5",
+                 "overcommit=no"));
+  server_wait_stderr (&srv, "template \"t-*\": max=5 exports with a size of 400K each come to 1.9M "
+                            "(overcommit=no), and the drum has 1.9M for them, 20K too little");
+}
+
 /* It goes when nobody has used it for so long: not while a client is there, though that asks for nothing. */
 Test (exports, expire)
 {
