@@ -16,6 +16,7 @@
 
 #include "lib/control.h"
 #include "lib/log.h"
+#include "lib/utf8.h"
 
 #include "options.h"
 #include "signals.h"
@@ -325,6 +326,27 @@ check_reply (const struct client *c, struct json_object *request, struct json_ob
   return json_object_get_boolean (ok);
 }
 
+/* What a user has named may be anything; JSON can carry UTF-8 only. */
+static bool
+is_utf8 (struct json_object *request)
+{
+  json_object_object_foreach (request, key, value)
+  {
+    const char *text =
+      json_object_is_type (value, json_type_string) ? json_object_get_string (value) : "";
+    char *printable;
+
+    (void) key;
+    if (utf8_is_valid (text))
+      continue;
+    printable = text_printable (text);
+    log_error ("%s: is not UTF-8: write it in UTF-8", printable);
+    free (printable);
+    return false;
+  }
+  return true;
+}
+
 static bool
 send_request (struct client *c, struct json_object *request)
 {
@@ -344,7 +366,7 @@ send_request (struct client *c, struct json_object *request)
 struct json_object *
 client_ask (struct client *c, struct json_object *request)
 {
-  bool sent = send_request (c, request);
+  bool sent = is_utf8 (request) && send_request (c, request);
   size_t len = sent ? read_line (c) : 0;
   struct json_object *reply = NULL;
 

@@ -129,12 +129,22 @@ shrink (struct export *e, uint64_t npages)
   return ret;
 }
 
+static int
+refuse_size (const struct export *e, uint64_t npages, int ret)
+{
+  char text[16];
+
+  log_error ("export \"%s\": can't be given the size of %s: %s%s", e->name,
+             format_pages (npages, text), strerror (-ret),
+             ret == -ENOMEM || ret == -EFBIG ? ": give a smaller size" : "");
+  return ret;
+}
+
 /* => holds the shape. A larger size is promised before it is there, a smaller one afterwards. */
 static int
 resize (struct export *e, uint64_t npages)
 {
   struct room_promise had = drum_promised (e->pages.drum, &e->pages.account), want = had;
-  char text[16];
   int ret;
 
   want.nsize = npages;
@@ -147,9 +157,7 @@ resize (struct export *e, uint64_t npages)
   ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
   export_promise_pages (e, ret < 0 ? &had : &want, true);
   if (ret < 0) {
-    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
-               format_pages (npages, text), strerror (-ret));
-    return ret;
+    return refuse_size (e, npages, ret);
   }
   export_check_memory (e->name, npages);
   atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
@@ -177,7 +185,6 @@ export_prepare_resize (struct export *e, uint64_t size_bytes)
 {
   uint64_t reserve = export_reserve_bytes (e);
   struct pagemap *map;
-  char text[16];
   int ret;
 
   if (size_bytes == 0 || size_bytes % PAGE_BYTES) {
@@ -194,11 +201,9 @@ export_prepare_resize (struct export *e, uint64_t size_bytes)
     return ret;
   ret = pagemap_create (size_bytes >> PAGE_SHIFT, &map); /* takes addresses, and no memory */
   if (ret < 0)
-    log_error ("export \"%s\": can't be given the size of %s: %s", e->name,
-               format_bytes (size_bytes, text), strerror (-ret));
-  else
-    pagemap_destroy (map);
-  return ret;
+    return refuse_size (e, size_bytes >> PAGE_SHIFT, ret);
+  pagemap_destroy (map);
+  return 0;
 }
 
 int

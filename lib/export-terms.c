@@ -127,6 +127,11 @@ fill_locked (struct export *e, uint64_t length, uint64_t offset, uint64_t *reser
   char text[2][16];
   int ret;
 
+  if (offset > e->size_bytes) {
+    log_error ("export \"%s\": %s is behind its end: its size is %s", e->name,
+               format_bytes (offset, text[0]), format_bytes (e->size_bytes, text[1]));
+    return -EINVAL;
+  }
   if (length > e->size_bytes || offset > e->size_bytes - length) {
     log_error ("export \"%s\": has no %s at %s: its size is %" PRIu64 " bytes", e->name,
                format_bytes (length, text[0]), format_bytes (offset, text[1]), e->size_bytes);

@@ -645,9 +645,9 @@ check_losses (struct live *live)
   }
   if (service_keeps_pages (live->service) || (npages == 0 && nclients == 0))
     return 0;
-  log_error ("the drum has %u connections and holds %" PRIu64 " pages, which a restart without "
+  log_error ("the drum has %u connection%s and holds %" PRIu64 " page%s, which a restart without "
              "state= loses: run swapoff on the clients first, or give force (drumctl: --force)",
-             nclients, npages);
+             nclients, nclients == 1 ? "" : "s", npages, npages == 1 ? "" : "s");
   return -EBUSY;
 }
 

@@ -85,7 +85,8 @@ mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npages,
     return ret;
   ret = npages <= INT64_MAX / ENTRY_BYTES ? make (dirfd, name, mf) : -EFBIG;
   if (ret < 0) {
-    log_error ("%s: the map of an export can't be made: %s", mf->path, strerror (-ret));
+    if (ret != -EFBIG)
+      log_error ("%s: the map of an export can't be made: %s", mf->path, strerror (-ret));
     if (mf->io.fd != -1)
       unlinkat (dirfd, name, 0);
     mapfile_close (mf);

@@ -20,7 +20,8 @@
 struct mapfile;
 struct pagemap_entry;
 
-/* A new one of npages, all holes, and durable once it and the folder are synced, in the folder dirfd, which is dir in messages; one that is there is replaced. */
+/* A new one of npages, all holes, and durable once it and the folder are synced, in the folder dirfd, which is dir in messages; one that is there is replaced. -EFBIG, and nothing
+ * said: that is of the export's size. */
 int mapfile_create (int dirfd, const char *dir, const char *name, uint64_t npages,
                     struct mapfile **mf);
 

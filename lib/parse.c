@@ -181,6 +181,7 @@ struct option {
 };
 
 struct syntax {
+  const char *form;   /* of one that has a size: "NAME,size=SIZE" */
   const char *wanted; /* what anything else is told */
   const struct option *options;
   unsigned noptions;
@@ -269,7 +270,8 @@ parse_device (const char *text, struct swapdev_spec *spec)
     { "maxio=", parse_maxio, offsetof (struct swapdev_spec, maxio) },
   };
   static const struct syntax syntax = {
-    "prio=N, size=SIZE and maxio=N; a comma in a path is written ,,", options, LENGTH (options)
+    NULL, "prio=N, size=SIZE and maxio=N; a comma in a path is written ,,", options,
+    LENGTH (options)
   };
   struct swapdev_spec parsed = { .prio = SWAP_PRIO_DEFAULT };
   char *copy = strdup (text), *rest = copy;
@@ -419,12 +421,12 @@ parse_expire (const char *parameter, const char *text, void *field)
 
 /* Do its sizes go together? */
 static int
-check_sizes (const char *thing, const struct export_spec *spec)
+check_sizes (const char *thing, const char *form, const struct export_spec *spec)
 {
   const struct export_terms *terms = &spec->terms;
 
   if (spec->size_bytes == 0)
-    log_error ("%s: its size is not given, or is 0: write NAME,size=SIZE", thing);
+    log_error ("%s: its size is not given, or is 0: write %s", thing, form);
   else if (terms->reserve_bytes > spec->size_bytes)
     log_error ("%s: reserve= is %" PRIu64 " bytes, and its size only %" PRIu64
                ": reserve less, or make it larger",
@@ -451,12 +453,16 @@ parse_named (const char *kind, const char *text, const struct syntax *syntax,
   if (!rest)
     return -ENOMEM;
   cut_name (&rest);
+  if (!*parsed->spec.name && strcmp (kind, "template") == 0) {
+    log_error ("template \"\": the pattern is empty: write template=%s", syntax->form);
+    return -EINVAL;
+  }
   ret = check_name (kind, parsed->spec.name);
   if (ret < 0)
     return ret;
   snprintf (thing, sizeof thing, "%s \"%s\"", kind, parsed->spec.name);
   ret = parse_options (thing, rest, syntax, parsed);
-  return ret < 0 ? ret : check_sizes (thing, &parsed->spec);
+  return ret < 0 ? ret : check_sizes (thing, syntax->form, &parsed->spec);
 }
 
 /* Those of an export, and then those that only templates have. */
@@ -476,6 +482,7 @@ int
 parse_export (const char *text, struct export_spec *spec)
 {
   static const struct syntax syntax = {
+    "NAME,size=SIZE",
     "size=SIZE, reserve=SIZE, limit=SIZE, weight=N, iops=N, bandwidth=SIZE and exclusive=yes|no; "
     "a comma in a name is written ,,",
     export_options, LENGTH (export_options) - 2
@@ -494,6 +501,7 @@ int
 parse_template (const char *text, struct export_template *t)
 {
   static const struct syntax syntax = {
+    "PATTERN,size=SIZE",
     "size=SIZE, reserve=SIZE, limit=SIZE, weight=N, iops=N, bandwidth=SIZE, exclusive=yes|no, "
     "max=N and expire=TIME|never; a comma in a pattern is written ,,",
     export_options, LENGTH (export_options)

@@ -32,6 +32,10 @@ service_complain_export (const struct export_spec *spec, int ret)
     log_error ("%s: no memory for the page map of an export of %" PRIu64
                " bytes: give a smaller size",
                name, spec->size_bytes);
+  else if (ret == -EFBIG)
+    log_error ("%s: the state can't keep the page map of an export of %" PRIu64
+               " bytes: give a smaller size",
+               name, spec->size_bytes);
   return ret;
 }
 
@@ -60,6 +64,8 @@ service_create_export (struct service *service, const struct export_spec *spec,
   if (service->state)
     ret = state_map (service->state, config->number, spec->size_bytes >> PAGE_SHIFT, is_new,
                      &config->file);
+  if (ret == -EFBIG)
+    service_complain_export (spec, ret);
   if (ret < 0)
     return ret;
   ret = service_complain_export (spec, export_create (service->drum, config, e));
@@ -98,7 +104,8 @@ service_bear_export (struct service *service, struct service_birth *birth)
   if (ret == 0 && service->locked && (ret = export_touch (birth->export)) < 0)
     log_error ("export \"%s\": no memory for its page map", birth->spec->name);
   if (ret == 0 && birth->format && (ret = export_format (birth->export)) < 0)
-    log_error ("export \"%s\": can't be made a swap area: %s", birth->spec->name, strerror (-ret));
+    log_error ("export \"%s\": can't be made a swap area: %s%s", birth->spec->name, strerror (-ret),
+               ret == -ENOSPC ? ": add a device, or remove exports that are not used" : "");
   if (ret < 0)
     service_bury_export (service, birth->export);
   return ret;
@@ -207,7 +214,10 @@ service_add_export (struct service *service, const struct export_spec *spec)
   mutex_lock (&service->creating);
   e = exports_get (service->exports, spec->name);
   if (e) {
-    log_error ("export \"%s\": is there already", spec->name);
+    log_error (
+      "export \"%s\": is there already: export-set changes its terms, and export-resize its "
+      "size",
+      spec->name);
     export_release (e);
     ret = -EEXIST;
   } else
@@ -275,7 +285,8 @@ service_take_over (struct service *service, const char *name, unsigned *n)
   if (!e)
     return -ENOENT;
   *n = sessions_bar (service->sessions, e);
-  log_notice ("export \"%s\": is free for another client: %u connections are barred", name, *n);
+  log_notice ("export \"%s\": is free for another client: %u connection%s barred", name, *n,
+              *n == 1 ? " is" : "s are");
   export_release (e);
   return 0;
 }
@@ -308,7 +319,8 @@ service_check_idle (struct service *service, const char *name)
   export_release (e);
   if (n == 0)
     return 0;
-  log_error ("export \"%s\": has %u connections: detach its client first", name, n);
+  log_error ("export \"%s\": has %u connection%s: detach its client first", name, n,
+             n == 1 ? "" : "s");
   return -EBUSY;
 }
 

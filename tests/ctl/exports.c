@@ -268,6 +268,17 @@ Test (exports, resize)
           "drumctl: (default): the export-resize was cancelled, with 1G of 2G freed\n");
 }
 
+/* The server could not read it. */
+Test (exports, name_is_not_utf8)
+{
+  start ();
+  expect (ARGS ("export-add", "c\xff", "--size=8M"), 1, "",
+          "drumctl: c\\xff: is not UTF-8: write it in UTF-8\n");
+  expect (ARGS ("export-move", "vm", "\xc3"), 1, "",
+          "drumctl: \\xc3: is not UTF-8: write it in UTF-8\n");
+  cr_assert_str_empty (fake_requests ());
+}
+
 Test (exports, refused)
 {
   start ();

@@ -6,6 +6,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -306,7 +307,8 @@ Test (exports, what_can_not_be)
   static const struct {
     const char *error, *says, *request;
   } refused[] = {
-    { "EEXIST", "export \"one\": is there already", EXPORT ("add", "one") ", 'size': 4096" },
+    { "EEXIST", "export \"one\": is there already: export-set changes its terms, and export-resize",
+      EXPORT ("add", "one") ", 'size': 4096" },
     { "EINVAL", "size: is not given", EXPORT ("add", "x") },
     { "EINVAL", "size: 1000 is not a multiple of 4096", EXPORT ("add", "x") ", 'size': 1000" },
     { "EINVAL", "ends like @ID.EPOCH", EXPORT ("add", "x@a.1") ", 'size': 4096" },
@@ -319,6 +321,10 @@ Test (exports, what_can_not_be)
     { "EINVAL", "weight", EXPORT ("set", "one") ", 'weight': 0" },
     { "ENOSPC", "all reserves", EXPORT ("set", "big") ", 'reserve': 4194304" },
     { "ENOENT", "there is no export \"x\"", EXPORT ("fill", "x") },
+    { "EINVAL", "\"one\": 300M is behind its end: its size is 2M",
+      EXPORT ("fill", "one") ", 'offset': 314572800" },
+    { "EINVAL", "\"one\": 300M is behind its end",
+      EXPORT ("fill", "one") ", 'offset': 314572800, 'length': 4096" },
     { "EINVAL", "its size is", EXPORT ("fill", "one") ", 'offset': 8192, 'length': 2097152" },
     { "ENOSPC", "its limit is", EXPORT ("fill", "two") },
     { "ENOENT", "there is no export \"x\"", EXPORT ("takeover", "x") },
@@ -331,7 +337,8 @@ Test (exports, what_can_not_be)
     const char *says, *request;
   } fail[] = {
     { "less than its reserve of 1M", EXPORT ("resize", "one") ", 'size': 4096" },
-    { "memory", EXPORT ("resize", "one") ", 'size': 4611686018427387904" },
+    { "can't be given the size of 4E: Cannot allocate memory: give a smaller size",
+      EXPORT ("resize", "one") ", 'size': 4611686018427387904" },
     { "is both", "'verb': 'export-move', 'from': 'one', 'to': 'one'" },
     { "lie beyond its end", "'verb': 'export-move', 'from': 'big', 'to': 'one'" },
     { "its limit is", "'verb': 'export-move', 'from': 'big', 'to': 'two'" },
@@ -359,6 +366,21 @@ Test (exports, what_can_not_be)
   expect_as (big, 3, 100, 300);
   expect_as (big, 3, 600, 700);
   client_close (big);
+}
+
+/* The state's folder may know smaller files than memory does maps. */
+Test (exports, too_large_for_the_state)
+{
+  const char *error;
+
+  serve (
+    PARAMS (dev_path ("a,size=4M"), "export=one,size=2M", str ("state=%s", run_path ("state"))));
+  control_send (control, EXPORT ("add", "x") ", 'size': %" PRIu64, UINT64_C (1) << 62);
+  error = member_str (control_reply (control), "error");
+  cr_assert_eq (strncmp (error, "x: ", 3), 0, "%s", error);
+  cr_assert_not_null (strstr (error, "give a smaller size"), "%s", error);
+  cr_assert_null (strchr (error, '\n'), "%s", error);
+  expect_list ("\"one\" ");
 }
 
 /* As long as it has one connection: also the one that is moved to. */
@@ -643,6 +665,19 @@ Test (exports, are_made_from_templates)
   expect_as (two, 2, HEADER, 300);
   close_all ("host-1", one);
   client_close (two);
+}
+
+/* Its first page is written when it is made. */
+Test (exports, no_room_for_a_header)
+{
+  struct nbd_handle *greedy;
+
+  serve (PARAMS (dev_path ("a,size=4M"), "export=x,size=64M", "template=t-*,size=2M"));
+  greedy = must_open ("x");
+  fill (greedy, 1);
+  expect_refused (
+    "t-1", "export \"t-1\": can't be made a swap area: No space left on device: add a device");
+  client_close (greedy);
 }
 
 /* What templates could never keep is said at the start, beside what others have; once. */

@@ -324,14 +324,14 @@ Test (shutdown, keeps_pages)
   control = control_open ();
   nbd = client_open (&srv);
   error = control_error (control, "EBUSY", "'verb': 'shutdown'");
-  cr_assert_not_null (strstr (error, "has 1 connections and holds 0 pages"), "%s", error);
+  cr_assert_not_null (strstr (error, "has 1 connection and holds 0 pages"), "%s", error);
   client_write_page (nbd, 1, 1, 7);
   client_close (nbd);
   while (member_uint (control_export (control), "clients") > 0)
     sched_yield ();
   error = control_error (control, "EBUSY", "'verb': 'shutdown'");
   cr_assert_not_null (
-    strstr (error, "holds 1 pages, which a restart without state= loses: run swapoff"), "%s",
+    strstr (error, "holds 1 page, which a restart without state= loses: run swapoff"), "%s",
     error);
   nbd = client_open (&srv);
   client_expect_page (nbd, 1, 1, 7);

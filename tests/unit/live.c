@@ -670,7 +670,7 @@ Test (live, does_not_lose_pages)
 
   export_count_client (served (&service), 1);
   cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);
-  assert_logged_error ("has 1 connections and holds 0 pages, which a restart without state= loses");
+  assert_logged_error ("has 1 connection and holds 0 pages, which a restart without state= loses");
   export_count_client (served (&service), -1);
   cr_assert_eq (stamped_write (&pages, 0, 9), 0);
   cr_assert_eq (live_shutdown (live, 1000, false, &job), -EBUSY);

@@ -471,7 +471,7 @@ Test (mapfile, open_refuses)
   cr_assert_eq (mapfile_open (dirfd, dir, "fifo", 0, &mf), -EINVAL);
   assert_logged_error ("/fifo: is no regular file");
   cr_assert_eq (mapfile_create (dirfd, dir, "map", UINT64_MAX / 8 + 1, &mf), -EFBIG);
-  assert_logged_error ("/map: the map of an export can't be made: File too large");
+  cr_assert_eq (logged_count (""), 0, "who knows the export says it");
   cr_assert_null (mf, "output changed on failure");
 }
 
@@ -507,7 +507,10 @@ Test (mapfile, every_call_may_fail)
       if (!failed_call)
         break;
       cr_assert_lt (ret, 0, "%s failed", failed_call);
-      assert_logged_error ("/map: ");
+      if (ret == -EFBIG)
+        cr_assert_eq (logged_count (""), 0);
+      else
+        assert_logged_error ("/map: ");
       if (what == 0)
         cr_assert_eq (scratch_count (), nfiles, "%s: the file is left behind", failed_call);
       memset (&seen, 0, sizeof seen);

@@ -425,8 +425,8 @@ Test (parse, bad_exports)
   static const struct {
     const char *text, *says;
   } bad[] = {
-    { "", "name is empty" },
-    { ",size=1G", "name is empty" },
+    { "", " is empty: " },
+    { ",size=1G", " is empty: " },
     { "a", "\"a\": its size is not given" },
     { "a,", "\"\" is none of" },
     { "a,size=0", "\"a\": its size is not given, or is 0" },

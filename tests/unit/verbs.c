@@ -341,7 +341,7 @@ Test (verbs, shutdown)
   session_end (session);
   cr_assert_eq (stamped_write (&pages, 0, 1), 0);
   logged_start ();
-  assert_refused ("{'verb': 'shutdown', 'force': false}", -EBUSY, "holds 1 pages");
+  assert_refused ("{'verb': 'shutdown', 'force': false}", -EBUSY, "holds 1 page");
   cr_assert_eq (ask ("{'verb': 'status'}"), 0);
   cr_assert_str_eq (get_text (at (get_array (reply, "jobs", 2), 1), "kind"), "shutdown");
   cr_assert_eq (ask_until_answered ("{'verb': 'shutdown', 'force': true}"), 0);
