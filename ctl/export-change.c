@@ -83,10 +83,11 @@ option_yes_or_no (const char *name, const char *text, void *value)
   return ret;
 }
 
-#define TERMS_OPTIONS(t)                                                                         \
-  { 0, "reserve", "SIZE", option_bytes, &(t).reserve, "slots that nobody else may use (0)" },    \
+/* none, share: what it is if it is not said, in parentheses. */
+#define TERMS_OPTIONS(t, none, share)                                                            \
+  { 0, "reserve", "SIZE", option_bytes, &(t).reserve, "slots that nobody else may use" none },   \
     { 0, "limit", "SIZE", option_bytes, &(t).limit, "the most that it may use; 0: its size" },   \
-    { 0, "weight", "N", option_weight, &(t).weight, "share when others want I/O, too (100)" },   \
+    { 0, "weight", "N", option_weight, &(t).weight, "share when others want I/O, too" share },   \
     { 0, "iops", "N", option_iops, &(t).iops, "the most requests a second; 0: no limit" },       \
   {                                                                                              \
     0, "bandwidth", "SIZE", option_bytes, &(t).bandwidth, "the most bytes a second; 0: no limit" \
@@ -138,7 +139,7 @@ run_add (const struct verb *self, int argc, char **argv)
   uint64_t size = 0;
   const struct option_spec options[] = {
     { 0, "size", "SIZE", option_size, &size, "its size, which must be given" },
-    TERMS_OPTIONS (terms),
+    TERMS_OPTIONS (terms, " (0)", " (100)"),
     { 0, "exclusive", NULL, option_yes, &terms.exclusive, "one client at a time" },
     { 0 },
   };
@@ -170,7 +171,7 @@ run_set (const struct verb *self, int argc, char **argv)
   struct terms terms = nothing;
   struct json_object *request;
   const struct option_spec options[] = {
-    TERMS_OPTIONS (terms),
+    TERMS_OPTIONS (terms, "", ""),
     { 0, "exclusive", "yes|no", option_yes_or_no, &terms.exclusive, "one client at a time" },
     { 0 },
   };
@@ -189,7 +190,7 @@ run_set (const struct verb *self, int argc, char **argv)
 const struct verb verb_export_set = {
   .name = "export-set",
   .operands = "NAME",
-  .summary = "Change what an export is promised, and may have; the rest stays as it is.",
+  .summary = "Change what an export is promised, and may have; what is not named stays as it is.",
   .more = name_help,
   .run = run_set,
 };
