@@ -31,7 +31,7 @@ job_words (const struct job *job)
     { "evacuate", "evacuating", "evacuated", "move", "moved" },
     { "scrub", "scrubbing", "scrubbed", "read", "read" },
     { "export-remove", "removing", "removed", "free", "freed" },
-    { "export-resize", "resizing", "resized", "free", "freed" },
+    { "export-resize", "resizing", "resized", "give up", "given up" },
     { "export-move", "moving", "moved", "pass on", "passed on" },
     { "shutdown", "shutting down", "shut down", "do", "done" },
   };

@@ -536,14 +536,15 @@ change_export_main (struct job *job, void *opaque)
 {
   struct task *task = opaque;
   struct service *service = task->live->service;
+  uint64_t freed_bytes = 0;
   int ret;
 
-  (void) job;
   if (task->kind == JOB_EXPORT_MOVE)
     ret = service_move_export (service, task->path, task->to);
-  else if (task->kind == JOB_EXPORT_RESIZE)
-    ret = service_resize_export (service, task->path, task->size_bytes);
-  else
+  else if (task->kind == JOB_EXPORT_RESIZE) {
+    ret = service_resize_export (service, task->path, task->size_bytes, &freed_bytes);
+    job_progress (job, freed_bytes, freed_bytes);
+  } else
     ret = service_remove_export (service, task->path);
   task_free (task);
   return ret;

@@ -366,14 +366,18 @@ resize_held (struct service *service, struct export *e, uint64_t size_bytes)
 }
 
 int
-service_resize_export (struct service *service, const char *name, uint64_t size_bytes)
+service_resize_export (struct service *service, const char *name, uint64_t size_bytes,
+                       uint64_t *freed_bytes)
 {
   struct export *e = find (service, name);
   struct session_hold h;
   int ret = e ? hold (service, &h, e) : -ENOENT;
 
   if (ret == 0) {
+    uint64_t npages = export_npages_used (e);
+
     ret = resize_held (service, e, size_bytes);
+    *freed_bytes = (npages - export_npages_used (e)) << PAGE_SHIFT;
     sessions_release (service->sessions, &h, false);
   }
   if (e)

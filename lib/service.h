@@ -111,7 +111,9 @@ int service_take_over (struct service *service, const char *name, unsigned *n);
 
 /* Only while it has no client; those that come meanwhile wait. O(pages). -EBUSY: it has one. */
 int service_remove_export (struct service *service, const char *name);
-int service_resize_export (struct service *service, const char *name, uint64_t size_bytes);
+/* *freed_bytes: of pages that were stored beyond the new end. */
+int service_resize_export (struct service *service, const char *name, uint64_t size_bytes,
+                           uint64_t *freed_bytes);
 /* All pages of one pass to the other: export_pass. */
 int service_move_export (struct service *service, const char *from, const char *to);
 

@@ -264,8 +264,11 @@ Test (exports, resize)
   start ();
   replies[8].text = JOB ("export-resize", "running", G1);
   replies[9].text = JOB ("export-resize", "cancelled", G1);
-  expect (ARGS ("export-resize", "", "4K"), 1, "(default): resizing (job 3), 2G to free\n",
-          "drumctl: (default): the export-resize was cancelled, with 1G of 2G freed\n");
+  expect (ARGS ("export-resize", "", "4K"), 1, "(default): resizing (job 3), 2G to give up\n",
+          "drumctl: (default): the export-resize was cancelled, with 1G of 2G given up\n");
+  replies[9].text = JOB ("export-resize", "done", "12288");
+  expect (ARGS ("export-resize", "", "4K"), 0, "(default): resized, 12K given up in 0:02, 6K/s\n",
+          "");
 }
 
 /* The server could not read it. */

@@ -233,6 +233,7 @@ Test (exports, come_and_go_while_others_swap)
   static struct worker workers[2] = { { .main = swap_on, .export = "one" },
                                       { .main = swap_on, .export = "two" } };
   struct nbd_handle *x, *y;
+  json *job;
 
   serve (PARAMS (dev_path ("a,size=8M"), dev_path ("b,size=8M"), "export=one,size=2M",
                  "export=two,size=2M"));
@@ -250,14 +251,17 @@ Test (exports, come_and_go_while_others_swap)
     write_as (y, 11, 200, 400);
     close_all ("x", x);
     close_all ("y", y);
-    control_run (control, "done", "'verb': 'export-resize', 'export': 'x', 'size': %u", MIB);
+    job = control_run (control, "done", "'verb': 'export-resize', 'export': 'x', 'size': %u", MIB);
+    expect_uint (job, "done", 44 * PAGE_BYTES);
     expect_export ("x", "size", MIB);
     expect_export ("x", "used", MIB);
     x = must_open ("x");
     cr_assert_eq (nbd_get_size (x), MIB);
     expect_as (x, 10, 0, 256);
     close_all ("x", x);
-    control_run (control, "done", "'verb': 'export-resize', 'export': 'x', 'size': %u", 2 * MIB);
+    job =
+      control_run (control, "done", "'verb': 'export-resize', 'export': 'x', 'size': %u", 2 * MIB);
+    expect_uint (job, "done", 0);
     control_run (control, "done", "'verb': 'export-move', 'from': 'x', 'to': 'y'");
     expect_export ("x", "used", 0);
     expect_export ("y", "used", 400 * PAGE_BYTES);

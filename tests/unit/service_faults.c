@@ -360,13 +360,13 @@ remove_t (void)
 static int
 grow_one (void)
 {
-  return service_resize_export (&live, "one", 3 * MIB);
+  return service_resize_export (&live, "one", 3 * MIB, &(uint64_t){ 0 });
 }
 
 static int
 shrink_one (void)
 {
-  return service_resize_export (&live, "one", MIB);
+  return service_resize_export (&live, "one", MIB, &(uint64_t){ 0 });
 }
 
 static int
