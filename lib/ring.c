@@ -155,16 +155,19 @@ submit (struct ring *r)
   r->nqueued = 0;
 }
 
-/* Sleep until something has ended, and submit nothing: what the kernel does not take would keep it from waiting. */
+/* Sleep until something has ended, and submit nothing: what the kernel refused, and may refuse again, would keep it from waiting. */
 static struct io_uring_cqe *
 wait_for_one (struct ring *r)
 {
   struct io_uring_cqe *cqe;
-  int ret;
 
-  while ((ret = io_uring_wait_cqe (&r->uring, &cqe)) < 0)
-    if (ret != -EINTR)
+  while (io_uring_peek_cqe (&r->uring, &cqe) != 0) {
+    int ret = io_uring_sq_ready (&r->uring) > 0 ? io_uring_wait_cqe (&r->uring, &cqe)
+                                                : io_uring_submit_and_wait (&r->uring, 1);
+
+    if (ret < 0 && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
       bug ("io_uring does not wait: %s", strerror (-ret));
+  }
   return cqe;
 }
 
