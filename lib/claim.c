@@ -17,13 +17,16 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "stats.h"
 #include "units.h"
 
 enum { FOREIGN_CHECK_BYTES = 1 << 20 };
 
 /* The rings (io_uring) of a process that was killed keep what it had open, with its locks, until their I/O has ended: a
  * while longer than there is a process to name. That I/O must be over before anyone else writes there. */
-enum { GHOST_MS = 5000, GHOST_LOOK_MS = 10 };
+#define GHOST_NS (5 * UINT64_C (1000000000))
+
+enum { GHOST_LOOK_NS = 10 * 1000 * 1000 };
 
 /* A process that has the file open. */
 struct holder {
@@ -127,30 +130,34 @@ say_busy (int own_fd, const char *path, const struct stat *st, const char *other
   return -EBUSY;
 }
 
-/* It is busy: might it be free a moment later? If so, waits for that moment; *waited_ms is 0 at first. */
+/* It is busy: might it be free a moment later? If so, waits for that moment; *until_ns is 0 at first. */
 static bool
-may_be_ghost (int own_fd, const struct stat *st, unsigned *waited_ms)
+may_be_ghost (int own_fd, const struct stat *st, uint64_t *until_ns)
 {
   struct holder holder;
 
-  if (*waited_ms >= GHOST_MS || find_holder (own_fd, st, &holder))
+  if (*until_ns == 0) {
+    if (find_holder (own_fd, st, &holder))
+      return false;
+    *until_ns = now_ns () + GHOST_NS;
+  }
+  if (now_ns () >= *until_ns)
     return false;
-  nanosleep (&(struct timespec){ .tv_nsec = GHOST_LOOK_MS * 1000000L }, NULL);
-  *waited_ms += GHOST_LOOK_MS;
+  nanosleep (&(struct timespec){ .tv_nsec = GHOST_LOOK_NS }, NULL);
   return true;
 }
 
 int
 claim_open (const char *path, const struct stat *st, int flags)
 {
-  unsigned waited_ms = 0;
+  uint64_t until_ns = 0;
 
   for (;;) {
     int fd = open (path, flags), err = errno;
 
     if (fd >= 0)
       return fd;
-    if (err == EBUSY && may_be_ghost (-1, st, &waited_ms))
+    if (err == EBUSY && may_be_ghost (-1, st, &until_ns))
       continue;
     if (err == EBUSY)
       return say_busy (-1, path, st,
@@ -164,12 +171,12 @@ claim_open (const char *path, const struct stat *st, int flags)
 int
 claim_lock (int fd, const char *path, const struct stat *st)
 {
-  unsigned waited_ms = 0;
+  uint64_t until_ns = 0;
 
   while (flock (fd, LOCK_EX | LOCK_NB) == -1) {
     int err = errno;
 
-    if (err == EWOULDBLOCK && may_be_ghost (fd, st, &waited_ms))
+    if (err == EWOULDBLOCK && may_be_ghost (fd, st, &until_ns))
       continue;
     if (err == EWOULDBLOCK)
       return say_busy (fd, path, st, "is locked by another process, perhaps a second server");

@@ -48,7 +48,7 @@ struct export_config {
   uint64_t number;     /* of that file */
   uint64_t idle_ns;    /* since its last use, before a restart */
   const char *pattern; /* of the template that it is made from; NULL: none */
-  const char *given;   /* what the start said of it; NULL: nothing */
+  const char *given;   /* what the start said of one of this name; NULL: nothing */
 };
 
 /* What is being done to it as a whole, to be finished at the next start if this one does not live to see it; zeroed: nothing. */

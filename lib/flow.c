@@ -49,6 +49,8 @@ charge (struct flow_cap *cap, uint64_t n, uint64_t now_ns)
     from_ns = paid_ns > now_ns ? paid_ns : now_ns;
   while (!atomic_compare_exchange_weak (&cap->paid_ns, &paid_ns,
                                         from_ns + (uint64_t) ((double) n * 1e9 / (double) rate)));
+  if (atomic_load (&cap->rate) != rate)
+    atomic_store (&cap->paid_ns, 0); /* set_cap may have done so before that */
   return from_ns - FLOW_BURST_NS;
 }
 

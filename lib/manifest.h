@@ -47,7 +47,7 @@ struct manifest_export {
   uint64_t moving_to;  /* its pages are passing to the export of this number; 0: they are not */
   struct export_terms terms;
   char *
-    given; /* what the start said of it, "": nothing. The terms are the export's until a start says something else */
+    given; /* what the start said of one of this name, "": nothing. A term is the export's until a start says something else of it */
   char *pattern; /* of the template that it was made from; "": none */
   uint64_t idle; /* seconds that nobody has used it, at least */
 };

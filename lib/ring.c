@@ -103,13 +103,21 @@ rings_put (struct rings *r, struct ring *ring)
 }
 
 bool
+ring_takes (struct ring *r)
+{
+  if (r->nrefused > 0)
+    return false;
+  if (r->nqueued == 0 && io_uring_sq_ready (&r->uring) > 0)
+    io_uring_submit (&r->uring); /* what has been refused, and does nothing, is in the way */
+  return io_uring_sq_space_left (&r->uring) > 0;
+}
+
+void
 ring_queue (struct ring *r, int fd, const struct iovec *iov, unsigned niov, off_t at, bool write,
             void *tag)
 {
-  struct io_uring_sqe *sqe = r->nrefused ? NULL : io_uring_get_sqe (&r->uring);
+  struct io_uring_sqe *sqe = io_uring_get_sqe (&r->uring);
 
-  if (!sqe)
-    return false;
   if (write)
     io_uring_prep_writev (sqe, fd, iov, niov, (uint64_t) at);
   else
@@ -117,7 +125,6 @@ ring_queue (struct ring *r, int fd, const struct iovec *iov, unsigned niov, off_
   io_uring_sqe_set_data (sqe, tag);
   r->queued[r->nqueued] = sqe;
   r->tag[r->nqueued++] = tag;
-  return true;
 }
 
 /* The kernel has not taken the last n. They can't be taken back, but they can be made to do nothing, whenever they are. */
@@ -148,24 +155,42 @@ submit (struct ring *r)
   r->nqueued = 0;
 }
 
+/* Sleep until something has ended, and submit nothing: what the kernel refused, and may refuse again, would keep it from waiting. */
+static struct io_uring_cqe *
+wait_for_one (struct ring *r)
+{
+  struct io_uring_cqe *cqe;
+
+  while (io_uring_peek_cqe (&r->uring, &cqe) != 0) {
+    int ret = io_uring_sq_ready (&r->uring) > 0 ? io_uring_wait_cqe (&r->uring, &cqe)
+                                                : io_uring_submit_and_wait (&r->uring, 1);
+
+    if (ret < 0 && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
+      bug ("io_uring does not wait: %s", strerror (-ret));
+  }
+  return cqe;
+}
+
 void *
 ring_wait (struct ring *r, ssize_t *result)
 {
   for (;;) {
     struct io_uring_cqe *cqe;
+    void *tag;
 
     if (r->nrefused > 0) {
       *result = RING_REFUSED;
       return r->tag[--r->nrefused];
     }
-    if (r->nqueued == 0 && io_uring_peek_cqe (&r->uring, &cqe) == 0) {
-      void *tag = io_uring_cqe_get_data (cqe);
-
-      *result = cqe->res;
-      io_uring_cqe_seen (&r->uring, cqe);
-      if (tag)
-        return tag;
-    } else
+    if (r->nqueued > 0) {
       submit (r);
+      continue;
+    }
+    cqe = wait_for_one (r);
+    tag = io_uring_cqe_get_data (cqe);
+    *result = cqe->res;
+    io_uring_cqe_seen (&r->uring, cqe);
+    if (tag)
+      return tag;
   }
 }

@@ -43,9 +43,11 @@ bool rings_always (const struct rings *rings);
 struct ring *rings_get (struct rings *rings);
 void rings_put (struct rings *rings, struct ring *ring); /* nothing is queued there, or under way */
 
-/* A read or write that begins with the next ring_wait, which returns tag when it has ended; iov stays until then. False: there are
- * RING_ENTRIES already. */
-bool ring_queue (struct ring *ring, int fd, const struct iovec *iov, unsigned niov, off_t at,
+/* Can a call be queued? Not if there are RING_ENTRIES already, or some are still to be told that they are refused. */
+bool ring_takes (struct ring *ring);
+
+/* => ring_takes. A read or write that begins with the next ring_wait, which returns tag when it has ended; iov stays until then. */
+void ring_queue (struct ring *ring, int fd, const struct iovec *iov, unsigned niov, off_t at,
                  bool write, void *tag);
 
 /* Wait until one of those queued ends; there is one. Its tag; result: as of preadv and pwritev, but -errno; or RING_REFUSED. */

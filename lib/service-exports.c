@@ -53,8 +53,13 @@ int
 service_create_export (struct service *service, const struct export_spec *spec,
                        struct export_config *config, bool is_new, struct export **e)
 {
+  const struct export_spec *asked = service_asked (service, spec->name);
+  char given[GIVEN_BYTES];
   int ret = 0;
 
+  if (asked)
+    service_describe (asked, given);
+  config->given = asked ? given : NULL;
   config->name = spec->name;
   config->size_bytes = spec->size_bytes;
   config->checksum = service->checksum;
@@ -93,9 +98,7 @@ service_bury_export (struct service *service, struct export *e)
 int
 service_bear_export (struct service *service, struct service_birth *birth)
 {
-  struct export_config config = { .number = ++service->number,
-                                  .pattern = birth->pattern,
-                                  .given = birth->given };
+  struct export_config config = { .number = ++service->number, .pattern = birth->pattern };
   int ret = service_create_export (service, birth->spec, &config, true, &birth->export);
 
   if (ret < 0)

@@ -53,12 +53,13 @@ bool service_removed_export (const struct manifest *m, const char *name);
 /* An export on its way into the service. */
 struct service_birth {
   const struct export_spec *spec;
-  const char *pattern, *given; /* see struct export_config; NULL */
-  bool format;                 /* as a swap area */
+  const char *pattern; /* see struct export_config; NULL */
+  bool format;         /* as a swap area */
   struct export *export;
 };
 
-/* Its object, with its map file if there is a state, a new one if is_new: config is completed. Says what is wrong. */
+/* Its object, with its map file if there is a state, a new one if is_new: config is completed, also by what the start asks for under this
+ * name, whoever makes it. Says what is wrong. */
 int service_create_export (struct service *service, const struct export_spec *spec,
                            struct export_config *config, bool is_new, struct export **e);
 
@@ -90,16 +91,27 @@ int service_say_unknown (struct service *service, const char *name, const char *
 /* There is no memory for it, or its size makes no sense: returns ret. */
 int service_complain_export (const struct export_spec *spec, int ret);
 
-/* Is there to be a default export? */
-bool service_has_default (const struct service_config *config);
-
 /* A session_note: a client's epoch is in the state. opaque is the service. */
 int service_note_client (void *opaque, const char *id, uint64_t epoch);
 
-/* What the start names, devices and templates, while the service runs: -ENOMEM. NULL if it does not name that device. */
+/* What the start names, devices, exports and templates, while the service runs: -ENOMEM. NULL if it does not name that device, or
+ * that export; the default one may be asked for without saying so. */
 int service_keep_named (const struct service_config *config, struct service *service);
 const struct swapdev_spec *service_named (const struct service *service, const char *path);
+const struct export_spec *service_asked (const struct service *service, const char *name);
 void service_forget_named (struct service *service);
+
+enum { GIVEN_BYTES = 512 };
+
+/* What a start asks for, as text for the state; and what the one before it asked for: nothing is all defaults, and a size of 0. Its name is
+ * known's. */
+void service_describe (const struct export_spec *spec, char text[GIVEN_BYTES]);
+void service_last_asked (const struct manifest_export *known, struct export_spec *spec);
+
+/* An export that the state has keeps its terms, but for those that the start asks for otherwise than the last one did: says which live changes
+ * that undoes. A reserve and a limit that don't go together then are both as asked for. */
+void service_renew_terms (const struct export_spec *asked, const struct manifest_export *known,
+                          struct export_terms *terms);
 
 /* The start is done: all of it is in the state. */
 int service_finish_state (const struct service_config *config, struct service *service);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,50 +20,7 @@
 #include "state.h"
 #include "units.h"
 
-enum { GIVEN_BYTES = 512, NS_PER_SECOND = 1000000000 };
-
-/* What the start says of an export, to tell whether the next one says something else. */
-static void
-describe (const struct export_spec *spec, char text[GIVEN_BYTES])
-{
-  const struct export_terms *t = &spec->terms;
-
-  snprintf (text, GIVEN_BYTES,
-            "size=%" PRIu64 ",reserve=%" PRIu64 ",limit=%" PRIu64 ",weight=%u,iops=%" PRIu64
-            ",bandwidth=%" PRIu64 ",exclusive=%d",
-            spec->size_bytes, t->reserve_bytes, t->limit_bytes, t->weight, t->iops, t->bandwidth,
-            t->exclusive);
-}
-
-bool
-service_has_default (const struct service_config *config)
-{
-  return config->size_bytes > 0 || (config->nexports == 0 && config->ntemplates == 0);
-}
-
-static struct export_spec
-default_spec (const struct service_config *config)
-{
-  return (struct export_spec){ .name = "",
-                               .size_bytes = config->size_bytes,
-                               .terms = { .weight = EXPORT_WEIGHT_DEFAULT } };
-}
-
-/* What the start asks for under this name. False: nothing. */
-static bool
-find_spec (const struct service_config *config, const char *name, struct export_spec *spec)
-{
-  if (!*name && service_has_default (config)) {
-    *spec = default_spec (config);
-    return true;
-  }
-  for (unsigned i = 0; i < config->nexports; i++)
-    if (strcmp (config->exports[i].name, name) == 0) {
-      *spec = config->exports[i];
-      return true;
-    }
-  return false;
-}
+enum { NS_PER_SECOND = 1000000000 };
 
 /* The size of the default export, if it is new: as asked for, or all that there is. */
 static int
@@ -91,7 +47,6 @@ create_new (struct service *service, const struct export_spec *asked)
   const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
   struct export_spec spec = *asked;
   struct service_birth birth = { .spec = &spec };
-  char given[GIVEN_BYTES];
   int ret;
 
   if (service_known_export (service, asked->name))
@@ -102,8 +57,6 @@ create_new (struct service *service, const struct export_spec *asked)
                 asked->name);
     return 0;
   }
-  describe (asked, given);
-  birth.given = given;
   ret = choose_size (service, &spec);
   if (ret == 0)
     ret = service_bear_export (service, &birth);
@@ -117,20 +70,15 @@ create_new (struct service *service, const struct export_spec *asked)
   return ret;
 }
 
-/* One that a restart found: what it had, unless the start says something else than the last one did. */
+/* One that a restart found. */
 static int
-renew_terms (const struct service_config *config, const struct manifest_export *known,
-             struct export *e)
+renew_terms (const struct service *service, const struct manifest_export *known, struct export *e)
 {
+  const struct export_spec *asked = service_asked (service, known->name);
   struct export_terms terms = known->terms;
-  struct export_spec spec;
-  char given[GIVEN_BYTES];
 
-  if (find_spec (config, known->name, &spec)) {
-    describe (&spec, given);
-    if (strcmp (given, known->given) != 0)
-      terms = spec.terms;
-  }
+  if (asked)
+    service_renew_terms (asked, known, &terms);
   return export_set_terms (e, &terms, true);
 }
 
@@ -138,42 +86,39 @@ int
 service_create_exports (const struct service_config *config, struct service *service)
 {
   const struct manifest *m = service->state ? state_manifest (service->state) : NULL;
-  struct export_spec spec = default_spec (config);
   int ret = 0;
 
   drum_set_overcommit (service->drum, !config->no_overcommit);
   for (unsigned i = 0; m && i < m->nexports && ret == 0; i++) {
     struct export *e = exports_get (service->exports, m->exports[i].name);
 
-    ret = renew_terms (config, &m->exports[i], e);
+    ret = renew_terms (service, &m->exports[i], e);
     export_release (e);
   }
-  if (ret == 0 && service_has_default (config))
-    ret = create_new (service, &spec);
-  for (unsigned i = 0; i < config->nexports && ret == 0; i++)
-    ret = create_new (service, &config->exports[i]);
+  for (unsigned i = 0; i < service->nasked && ret == 0; i++)
+    ret = create_new (service, &service->asked[i]);
   return ret;
 }
 
 /* Does the start ask for another size than it has? */
 static int
-check_size (const struct service_config *config, const struct manifest_export *known,
-            uint64_t has_bytes)
+check_size (const struct service_config *config, const struct service *service,
+            const struct manifest_export *known, uint64_t has_bytes)
 {
-  struct export_spec spec;
-  char has[16], asked[16], given[GIVEN_BYTES];
+  const struct export_spec *asked = service_asked (service, known->name);
+  struct export_spec last;
+  char text[2][16];
 
-  if (!find_spec (config, known->name, &spec) || spec.size_bytes == 0 ||
-      spec.size_bytes == has_bytes)
+  if (!asked || asked->size_bytes == 0 || asked->size_bytes == has_bytes)
     return 0;
-  describe (&spec, given);
-  if (strcmp (given, known->given) == 0) /* it was resized since */
+  service_last_asked (known, &last);
+  if (asked->size_bytes == last.size_bytes) /* it was resized since, or made with another */
     return 0;
   log_error ("export \"%s\": size= is %" PRIu64
              " bytes (%s), and the state in %s has it with %" PRIu64
              " (%s): give that, and then drumctl export-resize",
-             known->name, spec.size_bytes, format_bytes (spec.size_bytes, asked), config->state_dir,
-             has_bytes, format_bytes (has_bytes, has));
+             known->name, asked->size_bytes, format_bytes (asked->size_bytes, text[0]),
+             config->state_dir, has_bytes, format_bytes (has_bytes, text[1]));
   return -EINVAL;
 }
 
@@ -201,18 +146,13 @@ reopen (const struct service_config *config, struct service *service,
         const struct manifest_export *known)
 {
   uint64_t size_bytes = known->next_bytes ? known->next_bytes : known->size_bytes;
-  struct export_spec spec = { .name = known->name, .size_bytes = size_bytes }, asked;
+  struct export_spec spec = { .name = known->name, .size_bytes = size_bytes };
   struct export_config how = { .number = known->number, .idle_ns = known->idle * NS_PER_SECOND };
-  char given[GIVEN_BYTES];
   struct export *e;
-  int ret = check_size (config, known, size_bytes);
+  int ret = check_size (config, service, known, size_bytes);
 
   if (ret == 0)
     ret = mend_map (config, service, known, size_bytes);
-  if (find_spec (config, known->name, &asked)) {
-    describe (&asked, given);
-    how.given = given;
-  }
   how.pattern = *known->pattern ? known->pattern : NULL;
   if (ret == 0)
     ret = service_create_export (service, &spec, &how, false, &e);

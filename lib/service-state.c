@@ -444,17 +444,6 @@ has_export (const struct manifest *m, const char *name)
          bsearch (name, m->exports, m->nexports, sizeof *m->exports, compare_name);
 }
 
-static bool
-is_asked_for (const struct service_config *config, const char *name)
-{
-  if (!*name)
-    return service_has_default (config);
-  for (unsigned i = 0; i < config->nexports; i++)
-    if (strcmp (config->exports[i].name, name) == 0)
-      return true;
-  return false;
-}
-
 bool
 service_removed_export (const struct manifest *m, const char *name)
 {
@@ -466,16 +455,17 @@ service_removed_export (const struct manifest *m, const char *name)
 
 /* Exports that a start is not to make again, though it names them. => m has its exports. */
 static int
-compose_removed_exports (const struct service_config *config, const struct manifest *before,
+compose_removed_exports (const struct change *change, const struct manifest *before,
                          struct manifest *m)
 {
+  bool live = !change->config;
   int ret = 0;
 
   for (unsigned i = 0; i < before->nremoved_exports && ret == 0; i++)
     if (!has_export (m, before->removed_exports[i]) &&
-        (!config || is_asked_for (config, before->removed_exports[i])))
+        (live || service_asked (change->service, before->removed_exports[i])))
       ret = add_string (&m->removed_exports, &m->nremoved_exports, before->removed_exports[i]);
-  for (unsigned i = 0; i < before->nexports && !config && ret == 0; i++)
+  for (unsigned i = 0; i < before->nexports && live && ret == 0; i++)
     if (*before->exports[i].given && !has_export (m, before->exports[i].name) &&
         !service_removed_export (m, before->exports[i].name))
       ret = add_string (&m->removed_exports, &m->nremoved_exports, before->exports[i].name);
@@ -550,7 +540,7 @@ compose (void *opaque, const struct manifest *before, struct manifest *m)
   if (ret == 0)
     ret = compose_exports (service, m);
   if (ret == 0)
-    ret = compose_removed_exports (change->config, before, m);
+    ret = compose_removed_exports (change, before, m);
   if (ret == 0)
     ret = compose_clients (change, m);
   if (ret < 0)
@@ -564,50 +554,6 @@ update (const struct change *change)
   struct state *state = change->service->state;
 
   return state ? state_update (state, compose, (void *) change) : 0;
-}
-
-int
-service_keep_named (const struct service_config *config, struct service *service)
-{
-  service->named = calloc (config->ndevices, sizeof *service->named);
-  service->templates = calloc (config->ntemplates + 1, sizeof *service->templates);
-  if (!service->named || !service->templates)
-    return -ENOMEM;
-  for (unsigned i = 0; i < config->ntemplates; i++) {
-    service->templates[i] = config->templates[i];
-    service->templates[i].spec.name = strdup (config->templates[i].spec.name);
-    if (!service->templates[i].spec.name)
-      return -ENOMEM;
-    service->ntemplates++;
-  }
-  for (unsigned i = 0; i < config->ndevices; i++) {
-    service->named[i] = config->devices[i];
-    service->named[i].path = strdup (config->devices[i].path);
-    if (!service->named[i].path)
-      return -ENOMEM;
-    service->nnamed++;
-  }
-  return 0;
-}
-
-const struct swapdev_spec *
-service_named (const struct service *service, const char *path)
-{
-  for (unsigned i = 0; i < service->nnamed; i++)
-    if (strcmp (service->named[i].path, path) == 0)
-      return &service->named[i];
-  return NULL;
-}
-
-void
-service_forget_named (struct service *service)
-{
-  while (service->ntemplates > 0)
-    free (service->templates[--service->ntemplates].spec.name);
-  free (service->templates);
-  while (service->nnamed > 0)
-    free ((char *) service->named[--service->nnamed].path);
-  free (service->named);
 }
 
 int

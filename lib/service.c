@@ -271,7 +271,7 @@ start (const struct service_config *config, struct service *service, struct open
   if (ret == 0 && service->state)
     ret = service_allow_files (config, service);
   if (ret == 0 && (ret = service_keep_named (config, service)) < 0)
-    log_error ("no memory for the names of devices and templates");
+    log_error ("no memory for the names of devices, exports and templates");
   if (ret == 0)
     ret = open_devices (config, service, opening);
   if (ret == 0) {

@@ -67,6 +67,8 @@ struct service {
   uint64_t number;                   /* of the last one's map file */
   struct export_template *templates; /* copied */
   unsigned ntemplates;
+  struct export_spec *asked; /* exports that the start asks for, the default one first; copied */
+  unsigned nasked;
 };
 
 int service_start (const struct service_config *config, struct service *service);

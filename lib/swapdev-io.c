@@ -4,7 +4,8 @@
  *
  * A transfer has a turn, as long as the turnstile lets in all of it, or one after the other; with O_DIRECT also a buffer for each. Who
  * waits for a turn or a buffer has nothing under way; who has, takes what is to be had at once, and comes back for the rest when some of it has
- * ended: so nobody waits in a circle, and a device that hangs holds no turn on another one.
+ * ended: so nobody waits in a circle, and a device that hangs holds no turn on another one. What the kernel does not take for a ring gives its
+ * turn up, and is done alone when nothing else is under way, for the same reason.
  */
 #include <config.h>
 
@@ -264,11 +265,41 @@ end (struct swapdev_io *io, int ret, uint64_t *known_ns)
   return false;
 }
 
+/* => between two calls. Somebody else's turn is to come meanwhile. */
+static void
+put_off (struct swapdev_io *io)
+{
+  inflight_end (io->inflight, 0);
+  put_buffer (io);
+  turnstile_leave (&io->dev->turnstile, &io->turn);
+  io->is_put_off = true;
+}
+
+/* A turn for all that was put off, and what comes of it. */
+static int
+go_on_alone (struct swapdev_io *io)
+{
+  struct swapdev *dev = io->dev;
+  unsigned niov;
+
+  io->is_put_off = false;
+  turnstile_enter (&dev->turnstile, &io->turn, io->flow, io->write, io->nturn);
+  get_buffer (io, io->nturn, true);
+  io->begin_ns = now_ns ();
+  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
+  turnstile_see (&dev->turnstile, io->begin_ns);
+  io->op.buffer = io->buffer;
+  devio_next (&io->op, &niov);
+  return devio_go_on (&io->op);
+}
+
 static void
 transfer_alone (struct swapdev_io *io, uint64_t *known_ns)
 {
   unsigned niov;
 
+  if (io->is_put_off && end (io, go_on_alone (io), known_ns))
+    return;
   do {
     enter (io, true);
     start (io, &niov, known_ns);
@@ -288,73 +319,88 @@ append (struct queue *q, struct swapdev_io *io)
   q->end = &io->next;
 }
 
-/* Its next call goes to the ring. False: there is no room, and it is still to be made. */
-static bool
+/* NULL: there is none. */
+static struct swapdev_io *
+take_first (struct queue *q)
+{
+  struct swapdev_io *io = q->first;
+
+  if (io && !(q->first = io->next))
+    q->end = &q->first;
+  return io;
+}
+
+static void
 queue_call (struct ring *ring, struct swapdev_io *io, const struct iovec *iov, unsigned niov)
 {
-  return ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io);
+  ring_queue (ring, io->dev->io.fd, iov, niov, io->op.at, io->write, io);
 }
 
 /* Begin what can be; what can't, and is the only one, waits. Returns how many are under way. */
 static unsigned
 begin (struct ring *ring, struct queue *q, unsigned nout, uint64_t *known_ns)
 {
-  while (q->first && enter (q->first, nout == 0)) {
-    struct swapdev_io *io = q->first;
-    const struct iovec *iov;
+  while (q->first && ring_takes (ring) && enter (q->first, nout == 0)) {
+    struct swapdev_io *io = take_first (q);
     unsigned niov;
+    const struct iovec *iov = start (io, &niov, known_ns);
 
-    q->first = io->next;
-    if (!q->first)
-      q->end = &q->first;
-    iov = start (io, &niov, known_ns);
-    if (queue_call (ring, io, iov, niov))
-      nout++;
-    else if (!end (io, devio_go_on (&io->op), known_ns))
-      append (q, io);
+    queue_call (ring, io, iov, niov);
+    nout++;
   }
   return nout;
 }
 
-/* A call has come to this. True if the next one is under way; else *ret is what all have come to. */
-static bool
-go_on (struct ring *ring, struct swapdev_io *io, ssize_t done, int *ret)
+/* A call has come to this. What all have come to; or -EINPROGRESS: the next one is under way, or put off. */
+static int
+go_on (struct ring *ring, struct swapdev_io *io, ssize_t done)
 {
-  const struct iovec *iov;
+  bool refused = done == RING_REFUSED;
+  int ret = devio_done (&io->op, refused ? -EAGAIN : done);
   unsigned niov;
 
-  if (done == RING_REFUSED) {
-    *ret = devio_go_on (&io->op);
-    return false;
+  if (ret != -EINPROGRESS)
+    return ret;
+  if (refused || !ring_takes (ring))
+    put_off (io);
+  else {
+    const struct iovec *iov = devio_next (&io->op, &niov);
+
+    queue_call (ring, io, iov, niov);
   }
-  *ret = devio_done (&io->op, done);
-  if (*ret != -EINPROGRESS)
-    return false;
-  iov = devio_next (&io->op, &niov);
-  if (queue_call (ring, io, iov, niov))
-    return true;
-  *ret = devio_go_on (&io->op);
-  return false;
+  return ret;
 }
 
 static void
 transfer_together (struct ring *ring, struct swapdev_io *ios, unsigned n, uint64_t *known_ns)
 {
-  struct queue q = { .end = &q.first };
-  unsigned nout;
+  struct queue q = { .end = &q.first }, alone = { .end = &alone.first };
+  struct swapdev_io *io;
+  unsigned nout = 0;
 
   for (unsigned i = 0; i < n; i++)
     append (&q, &ios[i]);
-  for (nout = begin (ring, &q, 0, known_ns); nout > 0; nout = begin (ring, &q, nout, known_ns)) {
+  for (;;) {
     ssize_t done;
-    struct swapdev_io *io = ring_wait (ring, &done);
     int ret;
 
+    nout = begin (ring, &q, nout, known_ns);
+    if (nout == 0) {
+      io = alone.first ? take_first (&alone) : take_first (&q);
+      if (!io)
+        return;
+      transfer_alone (io, known_ns);
+      continue;
+    }
+    io = ring_wait (ring, &done);
     *known_ns = 0;
-    if (go_on (ring, io, done, &ret))
+    ret = go_on (ring, io, done);
+    if (ret == -EINPROGRESS && !io->is_put_off)
       continue;
     nout--;
-    if (!end (io, ret, known_ns))
+    if (io->is_put_off)
+      append (&alone, io);
+    else if (!end (io, ret, known_ns))
       append (&q, io);
   }
 }
@@ -366,8 +412,10 @@ swapdev_transfer (struct swapdev_io *io, unsigned n, struct rings *rings, uint64
   struct ring *ring = NULL;
 
   known_ns = known_ns ? known_ns : &unknown;
-  for (unsigned i = 0; i < n; i++)
+  for (unsigned i = 0; i < n; i++) {
     io[i].nslots = count_slots (io[i].iov, io[i].niov);
+    io[i].is_put_off = false;
+  }
   if (n > 1 && rings && (rings_always (rings) || is_worth_a_ring (io, n)))
     ring = rings_get (rings);
   if (ring) {

@@ -164,6 +164,7 @@ struct swapdev_io {
   uint64_t begin_ns;
   struct inflight_io *inflight;
   struct devio_op op;
+  bool is_put_off; /* and has no turn meanwhile */
   struct swapdev_io *next;
 };
 

@@ -402,7 +402,9 @@ Test (exports, attached_ones_stay)
   write_as (one, 1, 0, 10);
   for (unsigned n = 2; n > 0; n--) {
     for (unsigned i = 0; i < sizeof requests / sizeof requests[0]; i++)
-      expect_error ("EBUSY", str ("export \"one\": has %u connections: detach", n), requests[i]);
+      expect_error ("EBUSY",
+                    str ("export \"one\": has %u connection%s: detach", n, n == 1 ? "" : "s"),
+                    requests[i]);
     client_close (n == 2 ? also : one);
     while (member_uint (control_export_as (control, "one"), "clients") == n)
       sched_yield ();

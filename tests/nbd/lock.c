@@ -118,8 +118,8 @@ Test (lock, no_rings)
   for (unsigned i = 0; i < 2; i++) {
     struct server srv;
 
-    server_start (&srv, &(struct server_options){
-                          .params = PARAMS (dev_path ("a,size=1M"), lock[i], control_param ()) });
+    server_start (&srv, &(struct server_options){ .params = PARAMS (dev_path ("a,size=1M"), lock[i],
+                                                                    "io=auto", control_param ()) });
     expect_str (control_status (control_open ()), "drum.io",
                 i == 0 && strstr (dump, "drum_io=uring") ? "uring" : "sync");
     server_stop (&srv);

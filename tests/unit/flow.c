@@ -7,6 +7,8 @@
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "lib/flow.h"
 #include "lib/stats.h"
@@ -196,4 +198,38 @@ Test (flow, many_threads)
   for (unsigned i = 0; i < NTHREADS; i++)
     pthread_join (thread[i], NULL);
   cr_assert_eq (wait_ns (1), NTHREADS * NREQUESTS * MS - FLOW_BURST_NS);
+}
+
+static _Atomic unsigned npaced;
+static atomic_bool stop;
+
+static void *
+pace_main (void *arg)
+{
+  while (!atomic_load (&stop)) {
+    flow_pace (&f, 1 << 20, &(uint64_t){ 0 });
+    atomic_fetch_add (&npaced, 1);
+  }
+  return arg;
+}
+
+/* What the old rate owed is forgotten also for those who are just being charged. */
+Test (flow, caps_change_meanwhile)
+{
+  pthread_t thread;
+
+  flow_set_share (&f, 100, 0, 1 << 20);
+  cr_assert_eq (pthread_create (&thread, NULL, pace_main, NULL), 0);
+  for (unsigned i = 0; i < 5000; i++) {
+    unsigned before;
+
+    flow_set_share (&f, 100, 0, 1 << 16);
+    flow_set_share (&f, 100, 0, UINT64_C (1) << 50);
+    before = atomic_load (&npaced);
+    while (atomic_load (&npaced) - before < 2) /* one of them has begun since */
+      sched_yield ();
+    cr_assert_eq (wait_ns (1), 0, "change %u", i);
+  }
+  atomic_store (&stop, true);
+  pthread_join (thread, NULL);
 }

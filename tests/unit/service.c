@@ -238,3 +238,23 @@ Test (service, huge_sizes)
   config.size_bytes = UINT64_C (1) << 62;
   assert_fails (-ENOMEM, "size=: no memory");
 }
+
+/* States of all servers so far have it so: a later one finds it in them. */
+Test (service, what_a_start_asked_for_is_kept)
+{
+  struct export_spec asked = { .name = "x",
+                               .size_bytes = MIB,
+                               .terms = { 8192, 65536, 7, 1, 2, true } };
+  const char *text;
+
+  add_new_file ("a", MIB);
+  config.state_dir = scratch_path ("state");
+  config.exports = &asked;
+  config.nexports = 1;
+  cr_assert_eq (service_start (&config, &service), 0);
+  service_stop (&service);
+  text = (const char *) file_contents (scratch_path ("state/manifest"), NULL);
+  cr_assert (strstr (text, "\"size=1048576,reserve=8192,limit=65536,weight=7,iops=1,bandwidth=2,"
+                           "exclusive=1\""),
+             "%s", text);
+}

@@ -182,7 +182,7 @@ Test (verbs_report, status_with_fragmentation)
   cr_assert_eq (stamped_write (&pages, 0, 100), 0);
   for (unsigned page = 0; page < 40; page += 2)
     stamped_trim (&pages, page, 1);
-  stamped_trim (&pages, 50, 3);
+  stamped_trim (&pages, 60, 3);
   cr_assert_eq (ask ("{'verb': 'status', 'fragmentation': true}"), 0);
   runs = get_array (get (get (reply, "drum"), "fragmentation"), "runs", 32);
   for (size_t k = 0; k < 32; k++)
