@@ -331,8 +331,7 @@ Test (shutdown, keeps_pages)
     sched_yield ();
   error = control_error (control, "EBUSY", "'verb': 'shutdown'");
   cr_assert_not_null (
-    strstr (error, "holds 1 page, which a restart without state= loses: run swapoff"), "%s",
-    error);
+    strstr (error, "holds 1 page, which a restart without state= loses: run swapoff"), "%s", error);
   nbd = client_open (&srv);
   client_expect_page (nbd, 1, 1, 7);
   client_zero (nbd, PAGE_BYTES, 7 * PAGE_BYTES, 0);
