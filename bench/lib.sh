@@ -35,7 +35,7 @@ find_build ()
 # machine DIR: what figures depend on beside the code: the machine, the disk that this folder is on, and what runs.
 machine ()
 {
-  local disk top commit
+  local disk fs top commit
   top=$(cd "$(dirname "$0")/.." && pwd)
   if commit=$(git -C "$top" describe --always --tags 2>/dev/null); then
     # What another one of these wrote into docs/ is no other Drum.
@@ -43,10 +43,12 @@ machine ()
   else
     commit="of an unknown commit"
   fi
-  disk=$(findmnt -no SOURCE -T "$1" | head -n1)
+  # In a chroot there may be nobody who knows.
+  disk=$(findmnt -no SOURCE -T "$1" | head -n1) || disk='an unknown disk'
+  fs=$(findmnt -no FSTYPE -T "$1" | head -n1) || fs='a file system'
   echo "$(awk -F ': *' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs," \
     "$(awk '/^MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB of memory$(! grep -qw hypervisor /proc/cpuinfo || echo ', a virtual machine')"
-  echo "$(uname -srm), $(findmnt -no FSTYPE -T "$1" | head -n1) on $disk $(lsblk -ndo SIZE,TRAN,MODEL "$disk" 2>/dev/null || true)" | sed 's, *$,,; s,  *, ,g'
+  echo "$(uname -srm), $fs on $disk $(lsblk -ndo SIZE,TRAN,MODEL "$disk" 2>/dev/null || true)" | sed 's, *$,,; s,  *, ,g'
   echo "drum $commit, $(nbdkit --version), $(fio --version)"
 }
 
