@@ -156,9 +156,8 @@ resize (struct export *e, uint64_t npages)
     return ret;
   ret = npages < npages_of (e) ? shrink (e, npages) : grow (e, npages);
   export_promise_pages (e, ret < 0 ? &had : &want, true);
-  if (ret < 0) {
+  if (ret < 0)
     return refuse_size (e, npages, ret);
-  }
   export_check_memory (e->name, npages);
   atomic_store (&e->size_bytes, npages << PAGE_SHIFT);
   flush_map (e); /* if it fails, flushes fail from here on, and nobody relies on them */

@@ -221,6 +221,17 @@ go_to_rest (struct swapdev_io *io)
   }
 }
 
+/* => has its turn. From now on its I/O is under way. */
+static void
+set_under_way (struct swapdev_io *io, uint64_t now)
+{
+  struct swapdev *dev = io->dev;
+
+  io->begin_ns = now;
+  io->inflight = inflight_begin (&dev->inflight, now, io->write, io->slot, io->nturn);
+  turnstile_see (&dev->turnstile, now);
+}
+
 /* => has its turn. The turn's I/O begins: its first call is ready to be made. */
 static const struct iovec *
 start (struct swapdev_io *io, unsigned *niov, uint64_t *known_ns)
@@ -232,10 +243,8 @@ start (struct swapdev_io *io, unsigned *niov, uint64_t *known_ns)
     cut (io);
   if (io->turn.place || io->buffer)
     *known_ns = 0; /* it may have waited */
-  io->begin_ns = current_ns (known_ns);
   stats_begin (&dev->stats[io->write]);
-  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
-  turnstile_see (&dev->turnstile, io->begin_ns);
+  set_under_way (io, current_ns (known_ns));
   devio_begin (&io->op, &dev->io, (off_t) io->slot << PAGE_SHIFT, io->iov, io->npieces, io->write,
                io->buffer);
   return devio_next (&io->op, niov);
@@ -279,15 +288,12 @@ put_off (struct swapdev_io *io)
 static int
 go_on_alone (struct swapdev_io *io)
 {
-  struct swapdev *dev = io->dev;
   unsigned niov;
 
   io->is_put_off = false;
-  turnstile_enter (&dev->turnstile, &io->turn, io->flow, io->write, io->nturn);
+  turnstile_enter (&io->dev->turnstile, &io->turn, io->flow, io->write, io->nturn);
   get_buffer (io, io->nturn, true);
-  io->begin_ns = now_ns ();
-  io->inflight = inflight_begin (&dev->inflight, io->begin_ns, io->write, io->slot, io->nturn);
-  turnstile_see (&dev->turnstile, io->begin_ns);
+  set_under_way (io, now_ns ());
   io->op.buffer = io->buffer;
   devio_next (&io->op, &niov);
   return devio_go_on (&io->op);
